@@ -1,0 +1,155 @@
+"""The environment contract, and its vectorised form with auto-reset.
+
+Axes: B environments.
+"""
+
+from collections.abc import Callable
+from typing import Any, Literal, NamedTuple, Protocol, get_args
+
+import jax
+import jax.numpy as jnp
+
+from purerl.spaces import Space
+from purerl.types import EnvParams, Key
+
+type ResetMode = Literal["pool", "full"]
+RESET_MODES: tuple[str, ...] = get_args(ResetMode.__value__)
+
+
+class TimeStep(NamedTuple):
+    """What one step shows, before any reset.
+
+    Attributes:
+      obs: the true successor's observation, also at the end of an episode.
+      reward: float32 [].
+      terminated: bool []. The episode ended in the task itself: no value follows.
+      truncated: bool []. It was only cut at a limit: a value follows. False where `terminated`.
+    """
+
+    obs: jax.Array
+    reward: jax.Array
+    terminated: jax.Array
+    truncated: jax.Array
+
+    @property
+    def done(self) -> jax.Array:
+        """bool []: the episode is over, for either reason."""
+        return self.terminated | self.truncated
+
+
+class Environment(Protocol):
+    """One world, as pure functions of explicit state. No auto-reset inside.
+
+    Attributes:
+      name: the name `purerl.make` knows it by.
+      observation_space: shape, dtype and bounds of an observation.
+      action_space: what `step` takes.
+      max_episode_steps: the step at which an episode is truncated; None if it never is. No
+        episode is truncated earlier.
+      params: the float parameters of the dynamics, name -> default.
+    """
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def observation_space(self) -> Space: ...
+    @property
+    def action_space(self) -> Space: ...
+    @property
+    def max_episode_steps(self) -> int | None: ...
+    @property
+    def params(self) -> EnvParams: ...
+
+    def reset(self, key: Key, params: EnvParams = ...) -> tuple[Any, jax.Array]:
+        """Draw an initial state; the key is consumed. -> (state, obs)."""
+        ...
+
+    def step(
+        self, key: Key, state: Any, action: jax.Array, params: EnvParams = ...
+    ) -> tuple[Any, TimeStep]:
+        """One transition; the key is consumed. -> (state, TimeStep), state types unchanged."""
+        ...
+
+
+class VectorState(NamedTuple):
+    """B environments being lived in.
+
+    Attributes:
+      env: their states, every leaf [B, ...].
+      obs: [B, ...] what the policy sees next.
+      start: bool [B], true where `obs` is the first of its episode.
+      episode_return: float32 [B], undiscounted, of the episode so far.
+      episode_length: int32 [B], steps of the episode so far.
+    """
+
+    env: Any
+    obs: jax.Array
+    start: jax.Array
+    episode_return: jax.Array
+    episode_length: jax.Array
+
+
+def reset_batch(key: Key, env: Environment, num_envs: int, params: EnvParams) -> VectorState:
+    """Fresh episodes in `num_envs` environments; the key is consumed."""
+    state, obs = jax.vmap(env.reset, (0, None))(jax.random.split(key, num_envs), params)
+    zero = jnp.zeros(num_envs)
+    return VectorState(state, obs, jnp.ones(num_envs, bool), zero, zero.astype(jnp.int32))
+
+
+def restarts(
+    key: Key, env: Environment, num_envs: int, params: EnvParams, mode: ResetMode
+) -> Callable[[Key], tuple[Any, jax.Array]]:
+    """Where ended episodes start again: a function (key) -> (states, obs) of `num_envs` rows.
+
+    full: a fresh reset for every environment at every step, the cost of which is paid whether or
+      not an episode ended.
+    pool: `num_envs` fresh states are drawn once, here, and each restart picks one of them at
+      random. Make a new pool every iteration: then every start is a fresh draw, shared at most
+      among the episodes of one iteration.
+    """
+    if mode == "full":
+        return lambda key: jax.vmap(env.reset, (0, None))(jax.random.split(key, num_envs), params)
+    pool = jax.vmap(env.reset, (0, None))(jax.random.split(key, num_envs), params)
+
+    def pick(key: Key):
+        rows = jax.random.randint(key, (num_envs,), 0, num_envs)
+        return jax.tree.map(lambda x: x[rows], pool)
+
+    return pick
+
+
+def step_batch(
+    key: Key,
+    env: Environment,
+    state: VectorState,
+    action: jax.Array,
+    params: EnvParams,
+    restart: Callable[[Key], tuple[Any, jax.Array]],
+) -> tuple[VectorState, TimeStep]:
+    """Step B environments and start ended ones again; the key is consumed.
+
+    Returns:
+      The state, whose `obs` is the first of a new episode where one ended, and the time step,
+      whose `obs` is the true successor. `episode_return` and `episode_length` of the state still
+      count the step just made: they are cleared when the next episode takes its first step.
+    """
+    step_key, restart_key = jax.random.split(key)
+    keys = jax.random.split(step_key, action.shape[0])
+    stepped, timestep = jax.vmap(env.step, (0, 0, 0, None))(keys, state.env, action, params)
+    done = timestep.done
+    fresh, fresh_obs = restart(restart_key)
+    new = VectorState(
+        env=jax.tree.map(lambda x, y: where_row(done, x, y), fresh, stepped),
+        obs=where_row(done, fresh_obs, timestep.obs),
+        start=done,
+        episode_return=jnp.where(state.start, 0.0, state.episode_return) + timestep.reward,
+        episode_length=jnp.where(state.start, 0, state.episode_length) + 1,
+    )
+    return new, timestep
+
+
+def where_row(mask: jax.Array, x: jax.Array, y: jax.Array) -> jax.Array:
+    """Row i of x where mask[i], else of y: [B] against two arrays [B, ...]."""
+    if jnp.issubdtype(x.dtype, jax.dtypes.prng_key):
+        return jax.vmap(lambda m, a, b: jax.lax.select(m, a, b))(mask, x, y)
+    return jnp.where(mask.reshape(mask.shape + (1,) * (x.ndim - mask.ndim)), x, y)
