@@ -1,9 +1,11 @@
 """Environments: one contract, adapters for gymnax and brax, and `make`."""
 
 import functools
+from collections.abc import Iterable
 from typing import Any
 
 from purerl.envs import brax, gymnax, probes
+from purerl.envs.check import check
 from purerl.envs.environment import (
     Environment,
     ResetMode,
@@ -20,6 +22,8 @@ __all__ = [
     "ResetMode",
     "TimeStep",
     "VectorState",
+    "check",
+    "check_params",
     "make",
     "registered",
     "reset_batch",
@@ -33,16 +37,17 @@ def registered() -> tuple[str, ...]:
     return gymnax.names() + brax.names() + probes.names()
 
 
-@functools.cache
 def make(name: str, **kwargs: Any) -> Environment:
     """The environment of that name, as in `make("brax/ant", backend="spring")`.
 
-    The same arguments give the same object, so that agents made for it compile once.
+    The same arguments give the same object, so that agents made for it compile once; a list
+    counts as a tuple, and an argument that cannot be hashed, such as an array, gives a new object.
 
     Args:
       name: one of `registered()`.
-      **kwargs: brax: backend, episode_length, action_repeat and what the brax environment takes;
-        gymnax: what the gymnax environment's constructor takes.
+      **kwargs: brax: backend (spring where it has it), episode_length (1000), action_repeat (1)
+        and what the brax environment takes; gymnax: what the gymnax environment's constructor
+        takes, and the fields of its parameters; probes: their fields.
 
     Raises:
       UsageError: an unknown name or argument, or a backend that the environment lacks.
@@ -52,12 +57,37 @@ def make(name: str, **kwargs: Any) -> Environment:
         raise UsageError(f"env={name!r}: no such environment; did you mean {close}?")
     suite, env_id = name.split("/", 1)
     if suite == "brax":
-        choose("backend", kwargs.get("backend", "spring"), brax.BACKENDS)
-        positive("episode_length", kwargs.get("episode_length", 1))
-        positive("action_repeat", kwargs.get("action_repeat", 1))
+        backends = brax.ENVIRONMENTS[env_id]
+        kwargs = {"backend": backends[0], "episode_length": 1000, "action_repeat": 1} | kwargs
+        choose("backend", kwargs["backend"], backends)
+        positive("episode_length", kwargs["episode_length"])
+        positive("action_repeat", kwargs["action_repeat"])
+    arguments = sorted((k, tuple(v) if isinstance(v, list) else v) for k, v in kwargs.items())
+    try:
+        hash(tuple(arguments))
+    except TypeError:
+        return _build.__wrapped__(name, tuple(arguments))
+    return _build(name, tuple(arguments))
+
+
+@functools.lru_cache(maxsize=None, typed=True)
+def _build(name: str, arguments: tuple[tuple[str, Any], ...]) -> Environment:
+    suite, env_id = name.split("/", 1)
     build = {"gymnax": gymnax.Gymnax, "brax": brax.Brax, "probe": probes.make}[suite]
     try:
-        return build(env_id, **kwargs)
-    except (TypeError, ValueError, NotImplementedError) as error:
-        given = ", ".join(f"{k}={v!r}" for k, v in kwargs.items())
-        raise UsageError(f"env={name!r} does not take {given or 'no arguments'}: {error}") from None
+        return build(env_id, **dict(arguments))
+    except UsageError:
+        raise
+    except (AssertionError, NotImplementedError, TypeError, ValueError) as error:
+        given = ", ".join(f"{k}={v!r}" for k, v in arguments) or "no arguments"
+        reason = f": {' '.join(str(error).split())}" if str(error) else ""
+        raise UsageError(f"env={name!r} does not take {given}{reason}") from None
+
+
+def check_params(env: Environment, params: Iterable[str]) -> None:
+    """Raise UsageError unless every name is a float parameter of `env` that can be swept."""
+    for name in params:
+        if name not in env.params:
+            close = " or ".join(nearest(name, env.params) or list(env.params))
+            hint = f"did you mean {close}?" if close else "it has none"
+            raise UsageError(f"env.{name}: no parameter of env={env.name!r}; {hint}")

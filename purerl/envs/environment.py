@@ -9,6 +9,7 @@ from typing import Any, Literal, NamedTuple, Protocol, get_args
 import jax
 import jax.numpy as jnp
 
+from purerl.ops.batching import where_row
 from purerl.spaces import Space
 from purerl.types import EnvParams, Key
 
@@ -146,10 +147,3 @@ def step_batch(
         episode_length=jnp.where(state.start, 0, state.episode_length) + 1,
     )
     return new, timestep
-
-
-def where_row(mask: jax.Array, x: jax.Array, y: jax.Array) -> jax.Array:
-    """Row i of x where mask[i], else of y: [B] against two arrays [B, ...]."""
-    if jnp.issubdtype(x.dtype, jax.dtypes.prng_key):
-        return jax.vmap(lambda m, a, b: jax.lax.select(m, a, b))(mask, x, y)
-    return jnp.where(mask.reshape(mask.shape + (1,) * (x.ndim - mask.ndim)), x, y)

@@ -1,42 +1,123 @@
-"""gymnax's environments behind the contract. https://github.com/RobertTLange/gymnax"""
+"""gymnax's environments behind the contract. https://github.com/RobertTLange/gymnax
+
+gymnax is imported when the first of its environments is made: it imports matplotlib, and takes
+three times as long as jax.
+"""
 
 import dataclasses
-import functools
+import inspect
 from typing import Any
 
-import gymnax
 import jax
 import jax.numpy as jnp
 import numpy as np
-from gymnax.environments import spaces as gymnax_spaces
 
 from purerl.envs.environment import TimeStep
+from purerl.errors import UsageError, nearest
 from purerl.spaces import Box, Discrete, Space
 from purerl.types import EnvParams, Key
+
+ENVIRONMENTS = (
+    "CartPole-v1",
+    "Pendulum-v1",
+    "Acrobot-v1",
+    "MountainCar-v0",
+    "MountainCarContinuous-v0",
+    "Asterix-MinAtar",
+    "Breakout-MinAtar",
+    "Freeway-MinAtar",
+    "Seaquest-MinAtar",
+    "SpaceInvaders-MinAtar",
+    "Catch-bsuite",
+    "DeepSea-bsuite",
+    "MemoryChain-bsuite",
+    "UmbrellaChain-bsuite",
+    "DiscountingChain-bsuite",
+    "MNISTBandit-bsuite",
+    "SimpleBandit-bsuite",
+    "FourRooms-misc",
+    "MetaMaze-misc",
+    "PointRobot-misc",
+    "BernoulliBandit-misc",
+    "GaussianBandit-misc",
+    "Reacher-misc",
+    "Swimmer-misc",
+    "Pong-misc",
+    "FrozenLake-misc",
+)
+"""The environments gymnax registers."""
+
+# Grids that gymnax fills with zeros and ones and casts to float32: bool holds as much.
+_BINARY = (
+    "Asterix-MinAtar",
+    "Breakout-MinAtar",
+    "Freeway-MinAtar",
+    "Seaquest-MinAtar",
+    "SpaceInvaders-MinAtar",
+    "Pong-misc",
+)
+
+# Observations that leave the bounds gymnax declares: a cue of -1 and a negative time left above a
+# lower bound of 0, a context of -1.5e-8, a reward of 10 under an upper bound of 1, rewards of -3.
+_UNBOUNDED = (
+    "MemoryChain-bsuite",
+    "UmbrellaChain-bsuite",
+    "MetaMaze-misc",
+    "GaussianBandit-misc",
+)
+
+# Functions of other parameters, which gymnax leaves as they are when those change.
+_DERIVED = {
+    "CartPole-v1": {
+        "total_mass": lambda p: p.masscart + p.masspole,
+        "polemass_length": lambda p: p.masspole * p.length,
+    },
+}
+
+# Not to be swept: bounds of the action space, which is fixed when the environment is made, and
+# parameters that nothing an agent sees depends on.
+_FIXED = {
+    "Pendulum-v1": ("max_torque",),
+    "PointRobot-misc": ("max_force",),
+    "MountainCarContinuous-v0": ("min_action", "max_action"),
+    "Acrobot-v1": ("link_length_2",),
+    "SimpleBandit-bsuite": ("optimal_return",),
+}
 
 
 class Gymnax:
     """One gymnax environment, built on `step_env`, `reset_env` and `is_truncated`.
 
     gymnax's own `step` computes a reset at every step; here none is. Observations keep the shape
-    of the environment; MinAtar's, which are grids of zeros and ones cast to float32, come as bool,
-    a quarter of the memory.
+    of the environment; MinAtar's and Pong's, which are grids of zeros and ones cast to float32,
+    come as bool, a quarter of the memory. Actions are clipped to their space.
+
+    Args:
+      env_id: gymnax's name of it.
+      **kwargs: arguments of gymnax's constructor, or fields of its parameters: those that are no
+        floats, such as `max_steps_in_episode`, can be set only here.
     """
 
     def __init__(self, env_id: str, **kwargs: Any):
         self.name = f"gymnax/{env_id}"
-        self._env, self._defaults = gymnax.make(env_id, **kwargs)
+        self._env, self._defaults = _construct(env_id, kwargs)
+        self._derived = _DERIVED.get(env_id, {})
         fields = dataclasses.asdict(self._defaults)
-        self.params: EnvParams = {k: v for k, v in fields.items() if isinstance(v, float)}
-        self.params.pop("max_steps_in_episode", None)
+        hidden = {"max_steps_in_episode", *self._derived, *_FIXED.get(env_id, ())}
+        self.params: EnvParams = {
+            k: v for k, v in fields.items() if isinstance(v, float) and k not in hidden
+        }
+        self._defaults = self._with(self.params)
         self.max_episode_steps: int | None = int(fields["max_steps_in_episode"])
-        self._binary = env_id.endswith("-MinAtar")
         key = jax.random.key(0)
         obs, self._state_types = jax.eval_shape(self._env.reset_env, key, self._defaults)
-        self.action_space: Space = _space(self._env.action_space(self._defaults))
-        self.observation_space: Space = _observation_space(
-            self._env.observation_space(self._defaults), obs, self._binary
-        )
+        self.action_space: Space = _space(self._env.action_space(self._defaults), None)
+        # gymnax declares a few spaces in another dtype than it returns: what it returns counts.
+        dtype = np.dtype(bool) if env_id in _BINARY else obs.dtype
+        declared = self._env.observation_space(self._defaults)
+        self.observation_space: Space = _space(declared, dtype)
+        if env_id in _UNBOUNDED:
+            self.observation_space = Box.of(-np.inf, np.inf, obs.shape, dtype)
 
     def __repr__(self) -> str:
         return f"purerl.make({self.name!r})"
@@ -51,14 +132,18 @@ class Gymnax:
         if isinstance(self.action_space, Box):
             action = jnp.clip(action, self.action_space.low, self.action_space.high)
         settings = self._with(params)
-        obs, state, reward, terminated, _ = self._env.step_env(key, state, action, settings)
-        terminated = jnp.asarray(terminated, bool)
-        truncated = jnp.asarray(self._env.is_truncated(state, settings), bool) & ~terminated
-        reward = jnp.asarray(reward, jnp.float32)
-        return self._strong(state), TimeStep(self._observed(obs), reward, terminated, truncated)
+        obs, state, reward, ended, _ = self._env.step_env(key, state, action, settings)
+        terminated = jax.lax.convert_element_type(ended, bool)
+        cut = jax.lax.convert_element_type(self._env.is_truncated(state, settings), bool)
+        step = TimeStep(self._observed(obs), jnp.float32(reward), terminated, cut & ~terminated)
+        return self._strong(state), step
 
     def _with(self, params: EnvParams) -> Any:
-        return dataclasses.replace(self._defaults, **params) if params else self._defaults
+        if not params:
+            return self._defaults
+        settings = dataclasses.replace(self._defaults, **params)
+        derived = {name: f(settings) for name, f in self._derived.items()}
+        return dataclasses.replace(settings, **derived)
 
     def _strong(self, state: Any) -> Any:
         # Python numbers in a fresh state are weakly typed, and would change type at the first step.
@@ -67,24 +152,45 @@ class Gymnax:
         )
 
     def _observed(self, obs: jax.Array) -> jax.Array:
-        return obs.astype(self.observation_space.dtype)
+        return jax.lax.convert_element_type(obs, self.observation_space.dtype)
 
 
-def _space(space: Any) -> Space:
-    if isinstance(space, gymnax_spaces.Discrete):
-        return Discrete(int(space.n))
-    return Box.of(np.asarray(space.low), np.asarray(space.high), tuple(space.shape), space.dtype)
-
-
-def _observation_space(space: Any, obs: Any, binary: bool) -> Space:
-    if isinstance(space, gymnax_spaces.Discrete):
-        return Discrete(int(space.n))
-    # gymnax declares a few spaces in another dtype than it returns: what it returns counts.
-    dtype = np.bool_ if binary else obs.dtype
-    return Box.of(np.asarray(space.low), np.asarray(space.high), tuple(obs.shape), dtype)
-
-
-@functools.cache
 def names() -> tuple[str, ...]:
     """The names gymnax registers, with the `gymnax/` prefix."""
-    return tuple(f"gymnax/{name}" for name in gymnax.registered_envs)
+    return tuple(f"gymnax/{name}" for name in ENVIRONMENTS)
+
+
+def _construct(env_id: str, kwargs: dict[str, Any]) -> tuple[Any, Any]:
+    """gymnax's environment and its parameters, from arguments meant for either."""
+    import gymnax
+    from gymnax import registration
+
+    constructor = inspect.signature(registration._registry[env_id]).parameters
+    arguments = {k: v for k, v in kwargs.items() if k in constructor}
+    try:
+        env, defaults = gymnax.make(env_id, **arguments)
+    except OSError as error:
+        raise UsageError(
+            f"env='gymnax/{env_id}': its data are not in /tmp/mnist, where gymnax looks for them, "
+            f"and cannot be downloaded ({error})"
+        ) from None
+    if env_id == "MNISTBandit-bsuite":
+        # gymnax reads the bytes as int8, so that the brightest pixels come out negative.
+        env.images = env.images.astype(jnp.uint8)
+    settings = {k: v for k, v in kwargs.items() if k not in constructor}
+    fields = {field.name for field in dataclasses.fields(defaults)}
+    allowed = [*constructor, *(fields - set(_DERIVED.get(env_id, ())))]
+    for name in settings:
+        if name not in allowed:
+            close = " or ".join(nearest(name, allowed) or sorted(allowed))
+            raise UsageError(f"{name}: no argument of env='gymnax/{env_id}'; did you mean {close}?")
+    return env, dataclasses.replace(defaults, **settings)
+
+
+def _space(space: Any, dtype: np.dtype | None) -> Space:
+    from gymnax.environments import spaces
+
+    if isinstance(space, spaces.Discrete):
+        return Discrete(int(space.n))
+    low, high = np.asarray(space.low), np.asarray(space.high)
+    return Box.of(low, high, tuple(space.shape), dtype or space.dtype)

@@ -1,0 +1,322 @@
+"""Proximal policy optimisation with the clipped surrogate (PPO).
+
+Schulman et al. 2017, https://arxiv.org/abs/1707.06347, algorithm 1, eq. 7 and 9; implementation
+details of Huang et al. 2022, https://iclr-blog-track.github.io/2022/03/25/ppo-implementation-details.
+
+Departures: time limits bootstrap from the true final observation; value clipping is off by default.
+Axes: T steps, B environments, N rows of a minibatch, L steps of a row (T with memory, 1 without).
+"""
+
+import functools
+from dataclasses import dataclass
+from typing import Any, Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from purerl.envs import Environment, VectorState, reset_batch
+from purerl.errors import UsageError, choose, positive
+from purerl.networks import ACTIVATIONS, CORES, TORSOS, Policy, actor_critic
+from purerl.ops import batching, returns, statistics
+from purerl.rollout import successor_values, unroll
+from purerl.spaces import Box
+from purerl.types import Agent, Clock, EnvParams, Key, Metrics, TrainState, pytree
+
+
+@dataclass(frozen=True)
+class Config:
+    """Static settings: shapes, loop lengths and structure. A new value recompiles."""
+
+    num_envs: int = 64
+    """Environments stepped in parallel by one member."""
+    unroll_length: int = 128
+    """Steps of every environment between updates."""
+    num_epochs: int = 4
+    """Passes over the collected steps."""
+    num_minibatches: int = 4
+    """Gradient steps of one pass."""
+    torso: Literal["mlp", "cnn"] = "mlp"
+    """First part of the network: dense layers, or the MinAtar convolution before them."""
+    hidden_sizes: tuple[int, ...] = (64, 64)
+    """Features of each dense layer."""
+    activation: Literal["tanh", "relu", "swish"] = "tanh"
+    """After each layer."""
+    shared_torso: bool = False
+    """One torso for actor and critic instead of one each."""
+    core: Literal["none", "gru", "lstm"] = "none"
+    """Memory between torso and heads."""
+    core_size: int = 64
+    """Units of that memory."""
+    squash: bool = False
+    """Tanh-squashed normal policy for continuous actions, instead of a clipped normal."""
+    normalize_obs: bool = False
+    """Normalise observations by their running mean and variance."""
+    normalize_reward: bool = False
+    """Divide rewards by the running deviation of their discounted sum."""
+    normalize_advantage: bool = True
+    """Standardise advantages within a minibatch."""
+    clip_value: bool = False
+    """Clip the change of the value prediction by value_clip_eps."""
+    schedule: Literal["constant", "linear"] = "constant"
+    """Learning rate over the run: as it is, or falling linearly to zero."""
+    reset_mode: Literal["pool", "full"] = "pool"
+    """Ended episodes start from a pool drawn anew each iteration, or each from its own reset."""
+
+
+class HParams(NamedTuple):
+    """Real numbers that only enter arithmetic: traced, so they sweep without recompiling."""
+
+    learning_rate: float = 3e-4
+    """Adam step size."""
+    discount: float = 0.99
+    """Weight of the next step's value, gamma."""
+    gae_lambda: float = 0.95
+    """Trace decay of generalised advantage estimation."""
+    clip_eps: float = 0.2
+    """The probability ratio counts up to 1 +- this."""
+    value_coef: float = 0.5
+    """Weight of the value loss."""
+    entropy_coef: float = 0.01
+    """Weight of the entropy bonus."""
+    max_grad_norm: float = 0.5
+    """Gradients are scaled down to at most this global norm."""
+    target_kl: float = float("inf")
+    """Once a minibatch's KL passes this, the iteration's remaining updates are masked away."""
+    value_clip_eps: float = 0.2
+    """With clip_value: the value may change by +- this, in units of the scaled reward."""
+    reward_scale: float = 1.0
+    """Rewards are multiplied by this before anything is learnt from them."""
+    env: EnvParams = {}
+    """Overrides of the environment's float parameters."""
+
+
+@pytree
+class Learner:
+    """Parameters, Adam's state, and running statistics (frozen while a batch is used)."""
+
+    params: Any
+    opt_state: optax.OptState
+    obs_stats: statistics.Running
+    return_stats: statistics.Running
+
+
+@pytree
+class Actor:
+    """Environments, the policy's memory, and the discounted return so far, each [B, ...]."""
+
+    env: VectorState
+    carry: Any
+    discounted: jax.Array
+
+
+@pytree
+class Batch:
+    """What is learnt from: rows [N, L, ...], and the memory [N, ...] each row began with."""
+
+    obs: jax.Array
+    start: jax.Array
+    action: jax.Array
+    log_prob: jax.Array
+    value: jax.Array
+    advantage: jax.Array
+    value_target: jax.Array
+    carry: Any
+
+
+def optimizer(config: Config, hparams: HParams, clock: Clock) -> optax.GradientTransformation:
+    """Global-norm clipping, then Adam; the schedule's horizon is the run, counted in iterations."""
+    left = 1.0 - clock.step / clock.total if config.schedule == "linear" else 1.0
+    clip = optax.clip_by_global_norm(hparams.max_grad_norm)
+    return optax.chain(clip, optax.adam(hparams.learning_rate * left, eps=1e-5))
+
+
+def loss(params: Any, batch: Batch, policy: Policy, config: Config, hparams: HParams, key: Key):
+    """Clipped surrogate + value error - entropy bonus (eq. 9) -> (scalar, metrics)."""
+    by_time = lambda x: jnp.swapaxes(x, 0, 1)
+    obs, start = by_time(batch.obs), by_time(batch.start)
+    _, distribution, value = policy.unroll(params, batch.carry, obs, start)  # [L, N]
+    log_ratio = distribution.log_prob(by_time(batch.action)) - by_time(batch.log_prob)
+    ratio = jnp.exp(log_ratio)
+    advantage = by_time(batch.advantage)
+    if config.normalize_advantage:
+        advantage = (advantage - advantage.mean()) / (advantage.std() + 1e-8)
+    clipped = jnp.clip(ratio, 1.0 - hparams.clip_eps, 1.0 + hparams.clip_eps)
+    policy_loss = -jnp.minimum(ratio * advantage, clipped * advantage).mean()
+
+    target, old = by_time(batch.value_target), by_time(batch.value)
+    error = jnp.square(value - target)
+    if config.clip_value:
+        near = old + jnp.clip(value - old, -hparams.value_clip_eps, hparams.value_clip_eps)
+        error = jnp.maximum(error, jnp.square(near - target))
+    value_loss = 0.5 * error.mean()
+    entropy = distribution.entropy(key).mean()
+    total = policy_loss + hparams.value_coef * value_loss - hparams.entropy_coef * entropy
+    return total, {
+        "loss/policy": policy_loss,
+        "loss/value": value_loss,
+        "policy/entropy": entropy,
+        "policy/kl": (ratio - 1.0 - log_ratio).mean(),  # Schulman's k3 estimator
+        "policy/clip_fraction": (jnp.abs(ratio - 1.0) > hparams.clip_eps).mean(),
+        "policy/ratio_error": jnp.abs(ratio - 1.0).max(),
+    }
+
+
+@functools.cache
+def make(env: Environment, config: Config = Config(), policy: Policy | None = None) -> Agent:  # noqa: B008
+    """PPO for one environment; a policy of your own replaces the built-in actor-critic.
+
+    Raises:
+      UsageError: a setting that cannot be, before anything compiles.
+    """
+    check(env, config)
+    policy = policy or actor_critic(
+        env.observation_space,
+        env.action_space,
+        torso=config.torso,
+        hidden_sizes=config.hidden_sizes,
+        activation=config.activation,
+        shared=config.shared_torso,
+        core=config.core,
+        core_size=config.core_size,
+        squash=config.squash,
+    )
+    recurrent = policy.initial_carry(1) != ()
+    num_envs, length = config.num_envs, config.unroll_length
+    # Without memory a row is one step of one environment; with it, all steps of one.
+    rows, row_length = (num_envs, length) if recurrent else (num_envs * length, 1)
+
+    def init(key: Key, hparams: HParams) -> TrainState:
+        params_key, env_key = jax.random.split(key)
+        params = policy.init(params_key)
+        opt_state = optimizer(config, hparams, Clock(jnp.int32(0), jnp.int32(1))).init(params)
+        obs_stats = statistics.init(env.observation_space.shape if config.normalize_obs else ())
+        learner = Learner(params, opt_state, obs_stats, statistics.init())
+        world = reset_batch(env_key, env, num_envs, hparams.env)
+        actor = Actor(world, policy.initial_carry(num_envs), jnp.zeros(num_envs))
+        return TrainState(learner, actor)
+
+    def see(learner: Learner, obs: jax.Array) -> jax.Array:
+        return statistics.normalize(learner.obs_stats, obs) if config.normalize_obs else obs
+
+    def update(
+        key: Key, state: TrainState, hparams: HParams, clock: Clock
+    ) -> tuple[TrainState, Metrics]:
+        rollout_key, shuffle_key, loss_key = jax.random.split(key, 3)
+        learner, actor = state
+        params = learner.params
+
+        def behave(key, carry, obs, start):
+            carry, distribution, value = policy.step(params, carry, see(learner, obs), start)
+            action = distribution.sample(key)
+            extras = (action, distribution.log_prob(action), value)
+            return carry, policy.env_action(action), extras
+
+        world, carry, rollout, metrics = unroll(
+            rollout_key, env, behave, actor.env, actor.carry, length, hparams.env, config.reset_mode
+        )
+        action, log_prob, value = rollout.extras
+        _, _, last = policy.step(params, carry, see(learner, world.obs), world.start)
+        final_carry, final_obs = rollout.final
+        never = jnp.zeros(num_envs, bool)
+        bootstrap = lambda carry, obs: policy.step(params, carry, see(learner, obs), never)[2]
+        final = jax.vmap(bootstrap)(final_carry, final_obs)
+
+        reward, return_stats = rollout.reward * hparams.reward_scale, learner.return_stats
+        discounted = actor.discounted
+        if config.normalize_reward:
+            discounted, sums = returns.discounted_sum(
+                reward, rollout.start, hparams.discount, discounted
+            )
+            return_stats = statistics.update(return_stats, sums)
+            reward = reward * jax.lax.rsqrt(return_stats.variance + 1e-8)
+        advantage = returns.generalized_advantage(
+            reward,
+            value,
+            successor_values(value, last, final, rollout),
+            rollout.terminated,
+            rollout.done,
+            hparams.discount,
+            hparams.gae_lambda,
+        )
+
+        def as_rows(x):  # [T, B, ...] -> [rows, L, ...]
+            x = jnp.swapaxes(x, 0, 1) if recurrent else x
+            return x.reshape(rows, row_length, *x.shape[2:])
+
+        batch = jax.tree.map(as_rows, Batch(
+            see(learner, rollout.obs), rollout.start, action, log_prob, value, advantage,
+            advantage + value, carry=(),
+        ))  # fmt: skip
+        packed, unpack = batching.pack(
+            Batch(**{**vars(batch), "carry": actor.carry if recurrent else ()})
+        )
+        adam = optimizer(config, hparams, clock)
+
+        def minibatch(scanned, now):
+            learning, stop = scanned
+            index, key = now
+            chosen = unpack({name: x[index] for name, x in packed.items()})
+            grads, terms = jax.grad(loss, has_aux=True)(
+                learning[0], chosen, policy, config, hparams, key
+            )
+            updates, opt_state = adam.update(grads, learning[1], learning[0])
+            stepped = optax.apply_updates(learning[0], updates), opt_state
+            stop |= terms["policy/kl"] > hparams.target_kl
+            learning = jax.tree.map(lambda old, new: jnp.where(stop, old, new), learning, stepped)
+            return (learning, stop), terms
+
+        def permutation(key):
+            if recurrent:
+                return jax.random.permutation(key, rows)
+            return batching.shuffle(key, length, num_envs)
+
+        steps = config.num_epochs * config.num_minibatches
+        order = jax.vmap(permutation)(jax.random.split(shuffle_key, config.num_epochs))
+        order = order.reshape(steps, rows // config.num_minibatches)
+        (learning, _), terms = jax.lax.scan(
+            minibatch,
+            ((params, learner.opt_state), jnp.bool_(False)),
+            (order, jax.random.split(loss_key, steps)),
+        )
+        obs_stats = learner.obs_stats
+        if config.normalize_obs:
+            obs_stats = statistics.update(obs_stats, rollout.obs)
+        metrics |= {name: x.mean() for name, x in terms.items()}
+        # Nothing has been learnt yet in the first minibatch: rollout and loss must agree there.
+        metrics["policy/ratio_error"] = terms["policy/ratio_error"][0]
+        learner = Learner(*learning, obs_stats, return_stats)
+        return TrainState(learner, Actor(world, carry, discounted)), metrics
+
+    def act(key: Key, learner: Learner, carry: Any, obs: jax.Array, greedy: bool):
+        never = jnp.zeros(obs.shape[0], bool)
+        carry, distribution, _ = policy.step(learner.params, carry, see(learner, obs), never)
+        action = distribution.mode() if greedy else distribution.sample(key)
+        return policy.env_action(action), carry
+
+    return Agent(init, update, act, policy.initial_carry, HParams(), env, config, num_envs * length)
+
+
+def check(env: Environment, config: Config) -> None:
+    """Raise UsageError for a setting that cannot be."""
+    for field in ("num_envs", "unroll_length", "num_epochs", "num_minibatches", "core_size"):
+        positive(field, getattr(config, field))
+    for size in config.hidden_sizes:
+        positive("hidden_sizes", size)
+    choose("activation", config.activation, ACTIVATIONS)
+    choose("torso", config.torso, TORSOS)
+    choose("core", config.core, ["none", *CORES])
+    choose("schedule", config.schedule, ["constant", "linear"])
+    choose("reset_mode", config.reset_mode, ["pool", "full"])
+    rows, unit = config.num_envs * config.unroll_length, "num_envs * unroll_length"
+    if config.core != "none":
+        rows, unit = config.num_envs, "num_envs (with a core, rows are whole environments)"
+    if rows % config.num_minibatches:
+        raise UsageError(
+            f"num_minibatches={config.num_minibatches}: must divide {unit} = {rows}"
+        )
+    if config.torso == "cnn" and len(env.observation_space.shape) != 3:
+        shape = env.observation_space.shape
+        raise UsageError(f"torso='cnn': needs observations [height, width, channels], not {shape}")
+    if config.squash and not (isinstance(env.action_space, Box) and env.action_space.bounded):
+        raise UsageError(f"squash=True: needs bounded continuous actions, not {env.action_space}")

@@ -1,0 +1,199 @@
+"""Policies: what an agent asks of a network, and the actor-critic network that answers.
+
+Axes: T time, B environments, F features.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from purerl.distributions import Categorical, MultiCategorical, Normal, TanhNormal
+from purerl.networks.cores import CORES
+from purerl.networks.torsos import TORSOS, Head
+from purerl.ops.batching import where_row
+from purerl.spaces import Box, Discrete, MultiDiscrete, Space
+from purerl.types import Key
+
+type Distribution = Categorical | MultiCategorical | Normal | TanhNormal
+
+
+class Policy(NamedTuple):
+    """A policy and value function with memory. One law: `unroll` equals a scan of `step`.
+
+    Attributes:
+      init: (key) -> params.
+      initial_carry: (batch) -> carry, every leaf [batch, ...]; () without memory.
+      step: (params, carry, obs [B, ...], start [B]) -> (carry, distribution [B], value [B]).
+        The carry of row i is made afresh before the step where start[i].
+      unroll: (params, carry, obs [T, B, ...], start [T, B]) -> (carry, distribution [T, B],
+        value [T, B]).
+      env_action: (distribution's action) -> the action in the environment's units.
+    """
+
+    init: Callable[[Key], Any]
+    initial_carry: Callable[[int], Any]
+    step: Callable[..., tuple[Any, Any, jax.Array]]
+    unroll: Callable[..., tuple[Any, Any, jax.Array]]
+    env_action: Callable[[jax.Array], jax.Array]
+
+
+class ActorCritic(nn.Module):
+    """Actor and critic: a torso and a core each, or one of both shared, and two heads.
+
+    Attributes:
+      action_space: decides the policy head.
+      torso: a name in TORSOS.
+      hidden_sizes: features of each dense layer.
+      activation: a name in ACTIVATIONS.
+      obs_rank: axes of one observation.
+      shared: one torso and core for both heads.
+      core: "none" or a name in CORES; `core_size` units follow the torso.
+      squash: a tanh-squashed instead of a plain normal policy on a Box.
+      categories: of a Discrete observation, which is then one-hot encoded.
+    """
+
+    action_space: Space
+    torso: str = "mlp"
+    hidden_sizes: Sequence[int] = (64, 64)
+    activation: str = "tanh"
+    obs_rank: int = 1
+    shared: bool = False
+    core: str = "none"
+    core_size: int = 64
+    squash: bool = False
+    categories: int = 0
+
+    def setup(self):
+        towers = range(1 if self.shared else 2)
+        torso, core = TORSOS[self.torso], CORES.get(self.core)
+        self.torsos = [torso(self.hidden_sizes, self.activation, self.obs_rank) for _ in towers]
+        self.cores = [core(self.core_size) for _ in towers] if core else []
+        self.policy_head = Head(_policy_outputs(self.action_space), gain=0.01)
+        self.value_head = Head(1, gain=1.0)
+        if isinstance(self.action_space, Box):
+            size = int(np.prod(self.action_space.shape))
+            self.log_std = self.param("log_std", nn.initializers.zeros, (size,))
+
+    def encode(self, obs: jax.Array) -> list[jax.Array]:
+        """[..., *observation] -> one [..., F] a tower."""
+        if self.categories:
+            obs = jax.nn.one_hot(obs, self.categories)
+        return [torso(obs) for torso in self.torsos]
+
+    def remember(self, carry: Any, features: list[jax.Array]) -> tuple[Any, list[jax.Array]]:
+        """One step of the cores: carries and features [B, ...], one a tower."""
+        steps = [core(c, x) for core, c, x in zip(self.cores, carry, features, strict=True)]
+        return tuple(carry for carry, _ in steps), [hidden for _, hidden in steps]
+
+    def heads(self, features: list[jax.Array]) -> tuple[Distribution, jax.Array]:
+        """One [..., F] a tower -> (distribution [...], value [...])."""
+        outputs, value = self.policy_head(features[0]), self.value_head(features[-1])
+        space, value = self.action_space, jnp.squeeze(value, -1)
+        if isinstance(space, Discrete):
+            return Categorical(outputs), value
+        if isinstance(space, MultiDiscrete):
+            return MultiCategorical(outputs, space.nvec), value
+        lift = (1,) * (outputs.ndim - 1) + (-1,)
+        log_std = jnp.broadcast_to(self.log_std.reshape(lift), outputs.shape)
+        return (TanhNormal if self.squash else Normal)(outputs, log_std), value
+
+    def __call__(self, obs: jax.Array, carry: Any) -> tuple[Distribution, jax.Array]:
+        """Touch every parameter once, for `init`: obs [B, ...] -> (distribution [B], value [B])."""
+        features = self.encode(obs)
+        if self.cores:
+            _, features = self.remember(carry, features)
+        return self.heads(features)
+
+
+def actor_critic(observation_space: Space, action_space: Space, **network: Any) -> Policy:
+    """The Policy of an `ActorCritic`; keyword arguments are the module's attributes."""
+    module = ActorCritic(
+        action_space,
+        obs_rank=len(observation_space.shape),
+        categories=observation_space.n if isinstance(observation_space, Discrete) else 0,
+        **network,
+    )
+    recurrent = module.core != "none"
+
+    def init(key: Key) -> Any:
+        obs = jnp.zeros((1, *observation_space.shape), observation_space.dtype)
+        return module.init(key, obs, initial_carry(1))
+
+    def initial_carry(batch: int) -> Any:
+        if not recurrent:
+            return ()
+        zeros = jnp.zeros((batch, module.core_size))
+        one = (zeros, zeros) if module.core == "lstm" else zeros
+        return (one,) if module.shared else (one, one)
+
+    def remember(params: Any, carry: Any, features: list[jax.Array], start: jax.Array):
+        carry = jax.tree.map(lambda x: where_row(start, jnp.zeros_like(x), x), carry)
+        return module.apply(params, carry, features, method="remember")
+
+    def step(params: Any, carry: Any, obs: jax.Array, start: jax.Array):
+        features = module.apply(params, obs, method="encode")
+        if recurrent:
+            carry, features = remember(params, carry, features, start)
+        return carry, *module.apply(params, features, method="heads")
+
+    def unroll(params: Any, carry: Any, obs: jax.Array, start: jax.Array):
+        features = module.apply(params, obs, method="encode")  # [T, B, F] a tower
+        if recurrent:
+            now = lambda carry, x: remember(params, carry, *x)
+            carry, features = jax.lax.scan(now, carry, (features, start))
+        return carry, *module.apply(params, features, method="heads")
+
+    return Policy(init, initial_carry, step, unroll, to_env(action_space, module.squash))
+
+
+def bind(
+    init: Callable[[Key], Any],
+    apply: Callable[[Any, jax.Array], tuple[Any, jax.Array]],
+    action_space: Space,
+) -> Policy:
+    """A feed-forward Policy from any pair of functions: Equinox, NNX split and merged, plain JAX.
+
+    Args:
+      init: (key) -> params, any pytree of arrays.
+      apply: (params, obs [..., *observation]) -> (distribution [...], value [...]).
+      action_space: what the distribution's actions are for.
+    """
+
+    def step(params: Any, carry: Any, obs: jax.Array, start: jax.Array):
+        del start
+        return carry, *apply(params, obs)
+
+    return Policy(init, lambda batch: (), step, step, to_env(action_space, squash=False))
+
+
+def to_env(space: Space, squash: bool) -> Callable[[jax.Array], jax.Array]:
+    """From a distribution's action to the environment's.
+
+    On a bounded Box the policy acts in [-1, 1], which is mapped onto the box and clipped to it;
+    where a bound is infinite the action passes as it is. A tanh policy squashes first.
+    """
+    if not isinstance(space, Box):
+        return lambda action: action
+    shape = space.shape
+
+    def env_action(action: jax.Array) -> jax.Array:
+        action = jnp.tanh(action) if squash else action
+        action = action.reshape(action.shape[: action.ndim - 1] + shape)
+        if not space.bounded:
+            return action
+        middle, half = (space.high + space.low) / 2, (space.high - space.low) / 2
+        lift = (1,) * (action.ndim - len(shape)) + shape
+        scaled = middle.reshape(lift) + half.reshape(lift) * jnp.clip(action, -1.0, 1.0)
+        return scaled.astype(space.dtype)
+
+    return env_action
+
+
+def _policy_outputs(space: Space) -> int:
+    if isinstance(space, Discrete):
+        return space.n
+    return sum(space.nvec) if isinstance(space, MultiDiscrete) else int(np.prod(space.shape))

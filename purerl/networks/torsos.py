@@ -1,0 +1,96 @@
+"""Feed-forward torsos: an observation to features. Axes: ... any batch axes, F features."""
+
+from collections.abc import Callable, Sequence
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from purerl.ops.linear import linear, project
+
+type Initializer = Callable[..., jax.Array]
+
+ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {
+    "tanh": nn.tanh,
+    "relu": nn.relu,
+    "swish": nn.swish,
+}
+
+
+def orthogonal(gain: float) -> Initializer:
+    """Orthogonal kernels of one gain, as PPO's implementations use (Huang et al. 2022, detail 2)."""
+    return nn.initializers.orthogonal(gain)
+
+
+class Dense(nn.Module):
+    """An affine layer with an orthogonal kernel and no bias at first, [..., F] -> [..., features]."""
+
+    features: int
+    gain: float = float(np.sqrt(2))
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        kernel = self.param("kernel", orthogonal(self.gain), (x.shape[-1], self.features))
+        bias = self.param("bias", nn.initializers.zeros, (self.features,))
+        return linear(x, kernel) + bias.reshape((1,) * (x.ndim - 1) + (-1,))
+
+
+class Head(nn.Module):
+    """A last affine layer of few outputs, [..., F] -> [..., features]; its kernel is transposed."""
+
+    features: int
+    gain: float
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        kernel = self.param("kernel", orthogonal(self.gain), (self.features, x.shape[-1]))
+        bias = self.param("bias", nn.initializers.zeros, (self.features,))
+        return project(x, kernel) + bias.reshape((1,) * (x.ndim - 1) + (-1,))
+
+
+class MLP(nn.Module):
+    """Dense layers, each followed by the activation.
+
+    [..., *observation] -> [..., hidden_sizes[-1]]; the last `obs_rank` axes are flattened first.
+    """
+
+    hidden_sizes: Sequence[int]
+    activation: str = "tanh"
+    obs_rank: int = 1
+
+    @nn.compact
+    def __call__(self, obs: jax.Array) -> jax.Array:
+        x = flatten(obs, self.obs_rank)
+        for size in self.hidden_sizes:
+            x = ACTIVATIONS[self.activation](Dense(size)(x))
+        return x
+
+
+class CNN(nn.Module):
+    """One 3 x 3 convolution of 16 channels, then dense layers: the MinAtar network.
+
+    [..., height, width, channels] -> [..., hidden_sizes[-1]]. Young and Tian 2019,
+    https://arxiv.org/abs/1903.03176, section 4 (there: ReLU and one dense layer of 128).
+    """
+
+    hidden_sizes: Sequence[int]
+    activation: str = "relu"
+    obs_rank: int = 3
+
+    @nn.compact
+    def __call__(self, obs: jax.Array) -> jax.Array:
+        batch = obs.shape[: obs.ndim - 3]
+        x = obs.astype(jnp.float32).reshape((-1, *obs.shape[-3:]))
+        x = nn.Conv(16, (3, 3), padding="VALID", kernel_init=orthogonal(np.sqrt(2)))(x)
+        x = ACTIVATIONS[self.activation](x).reshape((*batch, -1))
+        return MLP(self.hidden_sizes, self.activation)(x)
+
+
+TORSOS: dict[str, Callable[..., nn.Module]] = {"mlp": MLP, "cnn": CNN}
+
+
+def flatten(obs: jax.Array, obs_rank: int) -> jax.Array:
+    """Merge the last `obs_rank` axes into one float32 axis; a scalar observation gets one."""
+    batch = obs.shape[: obs.ndim - obs_rank]
+    return obs.astype(jnp.float32).reshape((*batch, -1))

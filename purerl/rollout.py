@@ -1,0 +1,128 @@
+"""Acting in B environments for T steps: the one place where environments are stepped."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from purerl.envs.environment import (
+    Environment,
+    ResetMode,
+    VectorState,
+    restarts,
+    step_batch,
+)
+from purerl.ops.batching import where_row
+from purerl.types import EnvParams, Key, Metrics
+
+
+class Rollout(NamedTuple):
+    """T steps of B environments.
+
+    Attributes:
+      obs: [T, B, ...] what the policy saw.
+      start: bool [T, B], whether `obs` is the first of its episode: memory is made afresh there.
+      reward: float32 [T, B].
+      terminated: bool [T, B].
+      truncated: bool [T, B].
+      extras: whatever the policy added, leaves [T, B, ...].
+      final: (carry, obs), leaves [K, B, ...]: what the policy remembered and the true final
+        observation at the k-th truncation of an environment. K is the most that T steps can
+        hold, so this is exact and costs K rows, not T.
+    """
+
+    obs: jax.Array
+    start: jax.Array
+    reward: jax.Array
+    terminated: jax.Array
+    truncated: jax.Array
+    extras: Any
+    final: tuple[Any, jax.Array]
+
+    @property
+    def done(self) -> jax.Array:
+        """bool [T, B]: the episode ended with this step, for either reason."""
+        return self.terminated | self.truncated
+
+
+def unroll(
+    key: Key,
+    env: Environment,
+    act: Callable[..., tuple[Any, jax.Array, Any]],
+    state: VectorState,
+    carry: Any,
+    length: int,
+    params: EnvParams,
+    reset_mode: ResetMode,
+) -> tuple[VectorState, Any, Rollout, Metrics]:
+    """Step every environment `length` times; the key is consumed.
+
+    Args:
+      key: consumed.
+      env: steps one environment.
+      act: (key, carry, obs [B, ...], start [B]) -> (carry, environment action [B, ...], extras).
+      state: B environments.
+      carry: the policy's memory, leaves [B, ...].
+      length: T.
+      params: float parameters of the environment, {} for its defaults.
+      reset_mode: where ended episodes start again, see `restarts`.
+
+    Returns:
+      (state, carry, Rollout, metrics of the episodes that ended).
+    """
+    num_envs = state.start.shape[0]
+    pool_key, scan_key = jax.random.split(key)
+    restart = restarts(pool_key, env, num_envs, params, reset_mode)
+    limit = env.max_episode_steps
+    slots = jnp.arange(0 if limit is None else -(-length // limit))
+
+    def step(scanned, key):
+        state, carry, final, truncations = scanned
+        act_key, env_key = jax.random.split(key)
+        carry, action, extras = act(act_key, carry, state.obs, state.start)
+        new, timestep = step_batch(env_key, env, state, action, params, restart)
+        write = timestep.truncated & (slots[:, None] == truncations)
+        seen = jax.tree.map(lambda x: jnp.broadcast_to(x, (slots.size, *x.shape)), (carry, timestep.obs))
+        final = jax.tree.map(lambda x, y: where_row(write, x, y), seen, final)
+        row = (state.obs, state.start, timestep.reward, timestep.terminated, timestep.truncated)
+        episode = (new.episode_return, new.episode_length)
+        return (new, carry, final, truncations + timestep.truncated), (row, extras, episode)
+
+    blank = jax.tree.map(lambda x: jnp.zeros((slots.size, *x.shape), x.dtype), (carry, state.obs))
+    scanned = (state, carry, blank, jnp.zeros(num_envs, jnp.int32))
+    keys = jax.random.split(scan_key, length)
+    (state, carry, final, _), (row, extras, episode) = jax.lax.scan(step, scanned, keys)
+    rollout = Rollout(*row, extras, final)
+    return state, carry, rollout, _episode_metrics(rollout.done, *episode)
+
+
+def successor_values(value: jax.Array, last: jax.Array, final: jax.Array, rollout: Rollout):
+    """V at the true successor of every step, [T, B].
+
+    Args:
+      value: [T, B] V of each observation acted on.
+      last: [B] V of the observation after the last step.
+      final: [K, B] V of `rollout.final`.
+      rollout: the steps.
+
+    Returns:
+      V(obs[t + 1]) within an episode; V of the final observation where one was truncated. Where
+      one terminated, what is returned has no meaning and must not be used.
+    """
+    following = jnp.concatenate([value[1:], last[None]])
+    if final.shape[0] == 0:
+        return following
+    if final.shape[0] == 1:
+        return jnp.where(rollout.truncated, final, following)
+    slot = jnp.maximum(jnp.cumsum(rollout.truncated, 0) - 1, 0)
+    return jnp.where(rollout.truncated, jnp.take_along_axis(final, slot, 0), following)
+
+
+def _episode_metrics(done: jax.Array, returns: jax.Array, lengths: jax.Array) -> Metrics:
+    """Sums over the episodes that ended; means are taken where counts are known, on the host."""
+    return {
+        "episode/return_sum": jnp.where(done, returns, 0.0).sum(),
+        "episode/length_sum": jnp.where(done, lengths, 0).sum().astype(jnp.float32),
+        "episode/count": done.sum().astype(jnp.float32),
+    }
