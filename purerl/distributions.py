@@ -59,7 +59,7 @@ class Categorical:
     def log_prob(self, action: jax.Array) -> jax.Array:
         """[...] -> [...]; -inf for a forbidden action."""
         # A one-hot sum, and no log-softmax of the choices that were not made: with its gradient
-        # 1.25 times as fast as a gather from log_softmax on CPU (2048 rows, A = 2, 3 and 18).
+        # at least 1.25 times as fast as a gather from log_softmax on CPU (2048 rows, A = 2, 3, 18).
         choice = jax.lax.broadcasted_iota(jnp.int32, self.logits.shape, self.logits.ndim - 1)
         chosen = jnp.sum(jnp.where(action[..., None] == choice, self.logits, 0.0), -1)
         return chosen - jax.nn.logsumexp(self.logits, -1)

@@ -55,8 +55,11 @@ class TrainState(NamedTuple):
     actor: Any
 
 
-class Agent(NamedTuple):
+@dataclasses.dataclass(frozen=True, eq=False)
+class Agent:
     """A reinforcement-learning algorithm for one environment, as pure functions.
+
+    Hashed by identity: `make` is cached, so equal settings give the same agent, compiled once.
 
     Attributes:
       init: (key, hparams) -> TrainState.

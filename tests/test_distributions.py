@@ -182,6 +182,9 @@ def test_categorical_survives_extreme_logits():
     np.testing.assert_allclose(d.entropy(), [0.0, np.log(3.0), 0.0], atol=1e-6)
     assert np.isfinite(value)
     assert np.all(np.isfinite(gradient.logits))
+    drawn = np.asarray(jax.vmap(d.sample)(jax.random.split(KEY, 100)))
+    np.testing.assert_array_equal(drawn[:, [0, 2]], 0)
+    assert set(drawn[:, 1]) == {0, 1, 2}
 
 
 # MultiCategorical
@@ -240,9 +243,10 @@ def test_normal_kl_by_integration():
 
 
 def test_normal_kl_of_nearly_equal_policies():
-    near = Normal(jnp.zeros(1), jnp.array([1e-3]))
-    exact = 0.5 * np.expm1(2.0 * np.float64(np.float32(1e-3))) - np.float64(np.float32(1e-3))
-    np.testing.assert_allclose(near.kl(Normal(jnp.zeros(1), jnp.zeros(1))), exact, rtol=1e-3)
+    log_std = np.float32([[1e-3], [-1e-3], [7e-4], [3e-4]])
+    near, standard = Normal(jnp.zeros((4, 1)), jnp.asarray(log_std)), Normal(*jnp.zeros((2, 4, 1)))
+    wide = log_std[:, 0].astype(np.float64)
+    np.testing.assert_allclose(near.kl(standard), 0.5 * np.expm1(2.0 * wide) - wide, rtol=2e-3)
 
 
 @pytest.mark.parametrize("family", [Normal, TanhNormal])

@@ -7,7 +7,7 @@ import contextlib
 import functools
 import io
 import warnings
-from typing import Any, Literal, NamedTuple, get_args
+from typing import Any, ClassVar, Literal, NamedTuple, get_args
 
 import jax
 import jax.numpy as jnp
@@ -58,7 +58,7 @@ class Brax:
     ant on mjx carries 256 numbers rather than 2973.
     """
 
-    params: EnvParams = {}
+    params: ClassVar[EnvParams] = {}
 
     def __init__(
         self,

@@ -17,7 +17,7 @@ from purerl.spaces import Box
 from purerl.types import EnvParams
 
 # Two programs for one computation differ by the order of their float32 sums, grown by one step.
-_ROUNDING = dict(rtol=1e-4, atol=1e-4)
+_ROUNDING = {"rtol": 1e-4, "atol": 1e-4}
 
 
 def check(
@@ -56,17 +56,13 @@ def check(
     """
     steps = steps or (env.max_episode_steps or 63) + 1
     _types(env, params)
-    before, actions, keys, stepped, pool = _live(env, params, steps, num_envs)
-    new, timestep = stepped
+    lived, new, pool = _live(env, params, steps, num_envs)
+    timestep = lived[-1]
     _values(env, timestep)
     _limits(env, new, timestep)
     _auto_reset(new, timestep, pool)
-    row = jax.tree.map(lambda x: x[0, 0], (keys, before.env, actions, timestep))
-    _alone(env, params, *row, eager=eager)
-    if np.any(ends := np.asarray(timestep.done)):
-        t, b = np.argwhere(ends)[0]  # also where an episode ends: there the state has moved on
-        row = jax.tree.map(lambda x: x[t, b], (keys, before.env, actions, timestep))
-        _alone(env, params, *row, eager=False)
+    rows = [(0, 0), *np.argwhere(timestep.done)[:1]]  # a first step, and one that ends an episode
+    _alone(env, params, [jax.tree.map(lambda x: x[t, b], lived) for t, b in rows], eager)
 
 
 def _types(env: Environment, params: EnvParams) -> None:
@@ -99,7 +95,11 @@ def _types(env: Environment, params: EnvParams) -> None:
 
 
 def _live(env: Environment, params: EnvParams, steps: int, num_envs: int) -> tuple[Any, ...]:
-    """Lives of random actions: what each step was given, [T, B, ...], and what it returned."""
+    """Lives of random actions, every leaf [T, B, ...].
+
+    Returns:
+      What `env.step` was given and its time step; the state after auto-reset; the new starts.
+    """
 
     @jax.jit
     def run(key: jax.Array):
@@ -110,19 +110,18 @@ def _live(env: Environment, params: EnvParams, steps: int, num_envs: int) -> tup
             action_key, env_key = jax.random.split(key)
             action = jax.vmap(env.action_space.sample)(jax.random.split(action_key, num_envs))
             restart = lambda key: (pool.env, pool.obs)
-            stepped = step_batch(env_key, env, state, action, params, restart)
-            # The key that step_batch gives each environment, to step one of them alone.
+            new, timestep = step_batch(env_key, env, state, action, params, restart)
+            # The keys that step_batch gives the environments, to step one of them alone.
             keys = jax.random.split(jax.random.split(env_key)[0], num_envs)
-            return stepped[0], (state, action, jax.random.key_data(keys), stepped)
+            return new, ((keys, state.env, action, timestep), new)
 
         state = reset_batch(reset_key, env, num_envs, params)
         return *jax.lax.scan(step, state, jax.random.split(run_key, steps))[1], pool
 
     first, again = run(jax.random.key(0)), run(jax.random.key(0))
     for a, b in zip(jax.tree.leaves(first), jax.tree.leaves(again), strict=True):
-        assert np.array_equal(_numbers(a), _numbers(b), equal_nan=a.dtype.kind == "f"), (
-            "determinism: two runs from one key differ"
-        )
+        same = _numbers(a).tobytes() == _numbers(b).tobytes()
+        assert same, "determinism: two runs from one key differ"
     return first
 
 
@@ -153,44 +152,36 @@ def _limits(env: Environment, new: VectorState, timestep: TimeStep) -> None:
 
 def _auto_reset(new: VectorState, timestep: TimeStep, pool: VectorState) -> None:
     done = np.asarray(timestep.done)
-    for got, start, after in ((new.obs, pool.obs, timestep.obs),):
-        rows = done.reshape(done.shape + (1,) * (got.ndim - 2))
-        want = np.where(rows, np.asarray(start)[None], np.asarray(after))
-        assert np.array_equal(np.asarray(got), want), (
-            "auto-reset: the observation acted on next is neither the successor nor a new start"
-        )
-    for got, start in zip(jax.tree.leaves(new.env), jax.tree.leaves(pool.env), strict=True):
-        ended, fresh = _numbers(got)[done], np.broadcast_to(_numbers(start), got.shape)[done]
-        assert np.array_equal(ended, fresh), "auto-reset: a new episode has an old state"
     assert np.array_equal(np.asarray(new.start), done), "auto-reset: start is not done"
+    obs, after = np.asarray(new.obs), np.asarray(timestep.obs)
+    assert np.array_equal(obs[~done], after[~done]), (
+        "auto-reset: an episode goes on from another observation than its step returned"
+    )
+    for got, start in ((new.obs, pool.obs), (new.env, pool.env)):
+        for x, y in zip(jax.tree.leaves(got), jax.tree.leaves(start), strict=True):
+            fresh = np.broadcast_to(_numbers(y), _numbers(x).shape)[done]
+            assert np.array_equal(_numbers(x)[done], fresh), (
+                "auto-reset: after an episode ended, the state is not the new start"
+            )
 
 
-def _alone(
-    env: Environment,
-    params: EnvParams,
-    key_data: jax.Array,
-    state: Any,
-    action: jax.Array,
-    batched: TimeStep,
-    *,
-    eager: bool,
-) -> None:
-    def once(key: jax.Array, state: Any, action: jax.Array):
-        reset_key, step_key = key
-        env.reset(reset_key, params)
-        return env.step(step_key, state, action, params)[1]
+def _alone(env: Environment, params: EnvParams, rows: list[Any], eager: bool) -> None:
+    def once(reset_key: jax.Array, step_key: jax.Array, state: Any, action: jax.Array):
+        return env.step(step_key, state, action, params)[1], env.reset(reset_key, params)
 
-    def keys():
-        return jax.random.key(1), jax.random.wrap_key_data(key_data)
-
-    with jax.debug_key_reuse(True):
-        try:
-            alone = jax.jit(once)(keys(), state, action)
-        except jax.errors.KeyReuseError as error:
-            raise AssertionError(f"keys: used twice: {error}") from error
-    _agree(alone, batched, "vmap: a row of a batch differs from the environment alone")
-    if eager:
-        _agree(once(keys(), state, action), alone, "jit: a compiled step differs from an eager one")
+    compiled = jax.jit(once)
+    for key, state, action, batched in rows:
+        # Fresh copies: a key that was an argument counts as used.
+        given = lambda key=key: (jax.random.key(1), jax.random.clone(key))
+        with jax.debug_key_reuse(True):
+            try:
+                alone, _ = compiled(*given(), state, action)
+            except jax.errors.KeyReuseError as error:
+                raise AssertionError(f"keys: used twice: {error}") from error
+        _agree(alone, batched, "vmap: a row of a batch differs from the environment alone")
+        if eager:
+            uncompiled, _ = once(*given(), state, action)
+            _agree(uncompiled, alone, "jit: a compiled step differs from an uncompiled one")
 
 
 def _agree(got: TimeStep, want: TimeStep, message: str) -> None:

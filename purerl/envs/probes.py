@@ -6,7 +6,7 @@ the first observation of an episode.
 """
 
 import dataclasses
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -29,7 +29,7 @@ class _Probe:
 
     observation_space = Box.of(-1.0, 1.0, (1,))
     action_space: Discrete | Box = Discrete(2)
-    params: EnvParams = {}
+    params: ClassVar[EnvParams] = {}
 
     @property
     def max_episode_steps(self) -> int | None:

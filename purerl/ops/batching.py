@@ -46,10 +46,14 @@ def shuffle(key: Key, rows: int, columns: int, rounds: int = 4) -> jax.Array:
     shifts four rounds cannot be told from a random permutation by few questions (Luby and Rackoff
     1988, https://doi.org/10.1137/0217022). The key is consumed.
     """
+    # One draw for all rounds: every separate call adds its own hash to compile.
+    bits = jax.random.bits(key, (rounds, columns + rows)).astype(jnp.uint32)
+    down = (bits[:, :columns] % rows).astype(jnp.int32)
+    right = (bits[:, columns:] % columns).astype(jnp.int32)
     row, column = jnp.divmod(jnp.arange(rows * columns, dtype=jnp.int32), columns)
-    for down, right in jax.random.split(key, (rounds, 2)):
-        row = (row + jax.random.randint(down, (columns,), 0, rows)[column]) % rows
-        column = (column + jax.random.randint(right, (rows,), 0, columns)[row]) % columns
+    for i in range(rounds):
+        row = (row + down[i][column]) % rows
+        column = (column + right[i][row]) % columns
     return row * columns + column
 
 

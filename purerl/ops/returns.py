@@ -43,7 +43,7 @@ def generalized_advantage(
 
     zero = jnp.zeros_like(delta[0])
     # Unrolled: 16 steps fuse into one kernel, where a loop step of [B] numbers is all overhead.
-    return jax.lax.scan(backward, zero, (delta, decay), reverse=True, unroll=16)[1]
+    return jax.lax.scan(backward, zero, (delta, decay), reverse=True, unroll=4)[1]
 
 
 def discounted_sum(
@@ -71,4 +71,4 @@ def discounted_sum(
         total = reward + discount * jnp.where(start, 0.0, total)
         return total, total
 
-    return jax.lax.scan(forward, carry, (reward, start), unroll=16)
+    return jax.lax.scan(forward, carry, (reward, start), unroll=4)

@@ -1,0 +1,68 @@
+"""The population: seeds times hyperparameters, flattened to one leading axis. Axes: M members."""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from purerl.errors import UsageError
+from purerl.types import Key
+
+INIT, UPDATE, EVALUATE = 0, 1, 2
+"""Purposes of a member's randomness: independent streams."""
+
+
+class Population(NamedTuple):
+    """Who is trained.
+
+    Attributes:
+      seeds: uint32 [M].
+      hparams: the algorithm's HParams with float32 leaves [M].
+    """
+
+    seeds: np.ndarray
+    hparams: Any
+
+    @property
+    def size(self) -> int:
+        return len(self.seeds)
+
+
+def population(hparams: Any, seeds: int | Sequence[int]) -> Population:
+    """Every configuration with every seed, configurations outermost.
+
+    Args:
+      hparams: leaves are numbers, or [C] arrays of C configurations.
+      seeds: how many (0, 1, ...), or which.
+
+    Raises:
+      UsageError: no seeds, a seed twice or outside uint32, or leaves of different lengths.
+    """
+    chosen = list(range(seeds)) if isinstance(seeds, int) else [int(s) for s in seeds]
+    if not chosen:
+        raise UsageError(f"seeds={seeds}: must be positive")
+    if len(set(chosen)) < len(chosen) or min(chosen) < 0 or max(chosen) >= 2**32:
+        raise UsageError(f"seeds={chosen}: must be different numbers from 0 to 4294967295")
+    leaves, structure = jax.tree.flatten(hparams)
+    sizes = {np.shape(leaf)[0] for leaf in leaves if np.ndim(leaf)}
+    if len(sizes) > 1:
+        raise UsageError(f"hparams: arrays of different lengths {sorted(sizes)}; must be one length")
+    configurations = sizes.pop() if sizes else 1
+    spread = [np.broadcast_to(np.asarray(x, np.float32), (configurations,)) for x in leaves]
+    rows = [np.repeat(x, len(chosen)) for x in spread]
+    return Population(
+        np.tile(np.asarray(chosen, np.uint32), configurations),
+        jax.tree.unflatten(structure, rows),
+    )
+
+
+def keys(seeds: np.ndarray) -> Key:
+    """The members' keys [M]."""
+    return jax.vmap(jax.random.key)(jnp.asarray(seeds, jnp.uint32))
+
+
+def stream(key: Key, purpose: int, step: jax.Array | int = 0) -> Key:
+    """The key of one use: a function of (member, purpose, step), never of history."""
+    return jax.random.fold_in(jax.random.fold_in(key, purpose), step)

@@ -1,0 +1,250 @@
+"""The compiled programs of a run: initialise, iterate, evaluate. Axes: M members, E episodes."""
+
+import functools
+import os
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from purerl.engine.population import EVALUATE, INIT, UPDATE, keys, stream
+from purerl.types import Agent, Clock, Key, Metrics, TrainState
+
+CPU_BATCH = 8  # members that one CPU runs abreast; more only spill the caches
+
+
+class RunState(NamedTuple):
+    """What a checkpoint holds.
+
+    Attributes:
+      train: the members' TrainStates, every leaf [M, ...].
+      frozen: int32 [M]. The iteration at which a member's learner would have turned non-finite and
+        was frozen; -1 while it learns.
+    """
+
+    train: TrainState
+    frozen: jax.Array
+
+
+class Evaluation(NamedTuple):
+    """Undiscounted returns and lengths of whole episodes, [M, E]: greedy, and sampled actions."""
+
+    greedy: jax.Array
+    sampled: jax.Array
+    greedy_length: jax.Array
+    sampled_length: jax.Array
+
+
+class Programs(NamedTuple):
+    """Compiled, with what compiling showed.
+
+    Attributes:
+      init: (keys [M], hparams) -> RunState.
+      iterate: (state, keys [M], hparams, first, count, total) -> (state, metrics [M]): `count`
+        iterations from `first`; the state is donated. One program for every count.
+      evaluate: (learner, keys [M], hparams, step) -> Evaluation.
+      compile_seconds: wall time of tracing and compiling them all.
+      state_bytes: of the RunState.
+      temporary_bytes: the most that any of them needs beside it.
+      num_params: numbers learnt by one member.
+    """
+
+    init: Callable[..., RunState]
+    iterate: Callable[..., tuple[RunState, Metrics]]
+    evaluate: Callable[..., Evaluation]
+    compile_seconds: float
+    state_bytes: int
+    temporary_bytes: int
+    num_params: int
+
+
+def member_batch(members: int, wanted: int | None) -> int:
+    """How many members run abreast: the largest divisor of `members` up to `wanted`.
+
+    By default all of them on an accelerator; on a CPU only so many that they stay in its caches.
+    """
+    if wanted is None:
+        wanted = CPU_BATCH if jax.default_backend() == "cpu" else members
+    return max(n for n in range(1, min(members, wanted) + 1) if members % n == 0)
+
+
+def over_members(function: Callable[..., Any], batch: int, members: int) -> Callable[..., Any]:
+    """`function` of one member over leaves [M, ...]: `batch` members abreast, groups in turn."""
+    if batch == members > 1:
+        return jax.vmap(function)
+
+    def grouped(*args):
+        if batch == 1:
+            return jax.lax.map(lambda one: function(*one), args)
+        split = jax.tree.map(lambda x: x.reshape(members // batch, batch, *x.shape[1:]), args)
+        out = jax.lax.map(lambda group: jax.vmap(function)(*group), split)
+        return jax.tree.map(lambda x: x.reshape(members, *x.shape[2:]), out)
+
+    return grouped
+
+
+def init_program(agent: Agent, members: int, batch: int) -> Callable[..., RunState]:
+    """(keys [M], hparams) -> RunState."""
+
+    def init(keys: Key, hparams: Any) -> RunState:
+        one = lambda key, hparams: agent.init(stream(key, INIT), hparams)
+        state = over_members(one, batch, members)(keys, hparams)
+        return RunState(state, jnp.full(members, -1, jnp.int32))
+
+    return init
+
+
+def iterate_program(agent: Agent, members: int, batch: int):
+    """(state, keys [M], hparams, first, count, total) -> (state, metrics [M]).
+
+    Metrics called `*_sum` or `*/count` are added up over the iterations, all others averaged.
+    """
+
+    def iterate(state: RunState, keys: Key, hparams: Any, first, count, total):
+        def member(state: RunState, key: Key, hparams: Any):
+            def update(index, scanned):
+                state, sums = scanned
+                step = first + index
+                clock = Clock(step, total)  # not batched, so a cond on it stays a cond
+                new, metrics = agent.update(stream(key, UPDATE, step), state.train, hparams, clock)
+                failed = (state.frozen < 0) & ~_finite(new.learner)
+                frozen = jnp.where(failed, step, state.frozen)
+                keep = lambda old, new: jnp.where(frozen < 0, new, old)
+                learner = jax.tree.map(keep, state.train.learner, new.learner)
+                sums = jax.tree.map(jnp.add, sums, metrics)
+                return RunState(TrainState(learner, new.actor), frozen), sums
+
+            shapes = jax.eval_shape(agent.update, key, state.train, hparams, Clock(first, total))[1]
+            zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
+            state, sums = jax.lax.fori_loop(0, count, update, (state, zeros))
+            added = lambda name: name.endswith(("_sum", "/count"))
+            return state, {k: x if added(k) else x / count for k, x in sums.items()}
+
+        return over_members(member, batch, members)(state, keys, hparams)
+
+    return iterate
+
+
+def evaluate_program(agent: Agent, members: int, episodes: int, max_steps: int):
+    """(learner, keys [M], hparams, step) -> Evaluation, `episodes` of each kind a member."""
+    env, kinds = agent.env, (True, False)
+
+    def evaluate(learner: Any, keys: Key, hparams: Any, step: jax.Array) -> Evaluation:
+        key = jax.vmap(lambda key: stream(key, EVALUATE, step))(keys)
+        member = lambda fn: jax.vmap(fn, (0, 0, 0, 0, 0))
+
+        def reset(key, hparams):
+            episode_keys = jax.random.split(jax.random.fold_in(key, max_steps), 2 * episodes)
+            return jax.vmap(env.reset, (0, None))(episode_keys, hparams.env)
+
+        def advance(key, learner, hparams, carries, world):
+            state, obs = world
+            greedy_key, sample_key, env_key = jax.random.split(key, 3)
+            halves = obs[:episodes], obs[episodes:]
+            acted = [
+                agent.act(k, learner, c, o, greedy)
+                for k, c, o, greedy in zip(
+                    (greedy_key, sample_key), carries, halves, kinds, strict=True
+                )
+            ]
+            action = jnp.concatenate([a for a, _ in acted])
+            env_keys = jax.random.split(env_key, 2 * episodes)
+            state, timestep = jax.vmap(env.step, (0, 0, 0, None))(
+                env_keys, state, action, hparams.env
+            )
+            return tuple(c for _, c in acted), (state, timestep.obs), timestep
+
+        def body(scanned):
+            time, carries, world, running, returns, lengths = scanned
+            step_key = jax.vmap(jax.random.fold_in, (0, None))(key, time)
+            carries, world, timestep = member(advance)(step_key, learner, hparams, carries, world)
+            returns += jnp.where(running, timestep.reward, 0.0)
+            lengths += running
+            return time + 1, carries, world, running & ~timestep.done, returns, lengths
+
+        carry = agent.initial_carry(episodes)
+        carry = jax.tree.map(lambda x: jnp.broadcast_to(x, (members, *x.shape)), carry)
+        running = jnp.ones((members, 2 * episodes), bool)
+        zeros = jnp.zeros(running.shape)
+        scanned = (
+            jnp.int32(0),
+            (carry, carry),
+            jax.vmap(reset)(key, hparams),
+            running,
+            zeros,
+            zeros.astype(jnp.int32),
+        )
+        # The loop stands outside the member axis, so it ends with the last running episode.
+        more = lambda scanned: (scanned[0] < max_steps) & scanned[3].any()
+        *_, returns, lengths = jax.lax.while_loop(more, body, scanned)
+        halves = [x[:, part] for x in (returns, lengths) for part in (slice(episodes), slice(episodes, None))]
+        return Evaluation(*halves)
+
+    return evaluate
+
+
+@functools.cache
+def compile_programs(
+    agent: Agent, members: int, batch: int, episodes: int, max_steps: int
+) -> Programs:
+    """Trace and compile the programs for M members, in parallel."""
+    began = time.perf_counter()
+    member_keys = jax.eval_shape(keys, np.zeros(members, np.uint32))
+    hparams = jax.tree.map(lambda _: jax.ShapeDtypeStruct((members,), jnp.float32), agent.hparams)
+    number = jax.ShapeDtypeStruct((), jnp.int32)
+    init = init_program(agent, members, batch)
+    state = jax.eval_shape(init, member_keys, hparams)
+    iterate = jax.jit(iterate_program(agent, members, batch), donate_argnums=0)
+    evaluate = jax.jit(evaluate_program(agent, members, episodes, max_steps))
+    with ThreadPoolExecutor(3) as pool:
+        # Tracing holds the interpreter, compiling does not: the slowest to compile goes first.
+        lowered = iterate.lower(state, member_keys, hparams, number, number, number)
+        futures = [pool.submit(lowered.compile)]
+        lowered = evaluate.lower(state.train.learner, member_keys, hparams, number)
+        futures.append(pool.submit(lowered.compile))
+        futures.append(pool.submit(jax.jit(init).lower(member_keys, hparams).compile))
+        iterate, evaluate, init = (future.result() for future in futures)
+    temporary = [_temporary_bytes(program) for program in (iterate, evaluate, init)]
+    learner = state.train.learner
+    return Programs(
+        init,
+        iterate,
+        evaluate,
+        time.perf_counter() - began,
+        _bytes(state),
+        max(temporary),
+        sum(x.size for x in jax.tree.leaves(getattr(learner, "params", learner))) // members,
+    )
+
+
+def enable_cache() -> None:
+    """Keep compiled programs on disk between runs, unless PURERL_CACHE=off or JAX is told where.
+
+    PURERL_CACHE may also name the directory; by default it is `purerl/xla` in the user's cache.
+    """
+    wanted = os.environ.get("PURERL_CACHE", "")
+    if wanted == "off" or jax.config.jax_compilation_cache_dir:
+        return
+    home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    path = Path(wanted).expanduser() if wanted else Path(home) / "purerl" / "xla"
+    jax.config.update("jax_compilation_cache_dir", str(path))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
+
+
+def _finite(tree: Any) -> jax.Array:
+    floats = [x for x in jax.tree.leaves(tree) if jnp.issubdtype(x.dtype, jnp.floating)]
+    return jnp.stack([jnp.isfinite(x).all() for x in floats]).all()
+
+
+def _bytes(tree: Any) -> int:
+    return sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(tree))
+
+
+def _temporary_bytes(program: Any) -> int:
+    analysis = program.memory_analysis()
+    return 0 if analysis is None else analysis.temp_size_in_bytes

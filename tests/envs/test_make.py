@@ -1,0 +1,151 @@
+"""`purerl.make`: every name, and one line for each thing that cannot be."""
+
+import subprocess
+import sys
+import urllib.error
+
+import gymnax
+import jax
+import pytest
+from brax import envs as brax_envs
+
+import purerl
+from purerl import envs
+from purerl.envs import brax as brax_adapter
+from purerl.envs import gymnax as gymnax_adapter
+
+
+def error_of(call) -> str:
+    with pytest.raises(purerl.UsageError) as caught:
+        call()
+    message = str(caught.value)
+    assert "\n" not in message
+    return message
+
+
+def test_the_lists_of_names_are_those_of_gymnax_and_brax():
+    assert list(gymnax_adapter.ENVIRONMENTS) == gymnax.registered_envs
+    assert list(brax_adapter.ENVIRONMENTS) == list(brax_envs._envs)
+    assert len(purerl.registered()) == len(set(purerl.registered())) == 26 + 12 + 8
+
+
+@pytest.mark.parametrize("name", [n for n in purerl.registered() if not n.startswith("brax/")])
+def test_every_name_makes_the_environment_of_that_name(name, mnist):
+    assert purerl.make(name).name == name
+
+
+@pytest.mark.parametrize("name", brax_adapter.ENVIRONMENTS)
+def test_every_brax_environment_traces_on_its_default_backend(name):
+    env = purerl.make(f"brax/{name}")
+    state, obs = jax.eval_shape(env.reset, jax.random.key(0))
+    action = jax.eval_shape(env.action_space.sample, jax.random.key(0))
+    after, step = jax.eval_shape(env.step, jax.random.key(0), state, action)
+    assert obs.shape == step.obs.shape == env.observation_space.shape
+    assert jax.tree.map(str, state) == jax.tree.map(str, after)
+
+
+def test_the_table_of_backends_is_what_brax_accepts():
+    for name in ("swimmer", "inverted_pendulum"):
+        for backend in brax_adapter.BACKENDS:
+            if backend in brax_adapter.ENVIRONMENTS[name]:
+                brax_envs.get_environment(name, backend=backend)
+            else:
+                with pytest.raises(ValueError, match="Unsupported backend"):
+                    brax_envs.get_environment(name, backend=backend)
+
+
+def test_equal_arguments_give_the_same_object():
+    env = purerl.make("brax/fast", episode_length=10, action_repeat=2)
+    assert env is purerl.make("brax/fast", action_repeat=2, episode_length=10, backend="spring")
+    assert env is not purerl.make("brax/fast", episode_length=10)
+    assert purerl.make("gymnax/CartPole-v1") is purerl.make("gymnax/CartPole-v1")
+    rooms = purerl.make("gymnax/FourRooms-misc", goal_fixed=[8, 9])
+    assert rooms is purerl.make("gymnax/FourRooms-misc", goal_fixed=(8, 9))
+    assert purerl.make("probe/memory", delay=2) == purerl.make("probe/memory", delay=2)
+
+
+def test_an_argument_that_cannot_be_hashed_is_taken():
+    env = purerl.make("gymnax/DeepSea-bsuite", action_mapping_key=jax.random.key(3))
+    assert env.observation_space.shape == (8, 8)
+
+
+def test_an_unknown_name_gets_the_nearest():
+    message = error_of(lambda: purerl.make("brax/inverted_pendulumm"))
+    assert "'brax/inverted_pendulumm'" in message
+    assert "brax/inverted_pendulum" in message
+    assert "gymnax/CartPole-v1" in error_of(lambda: purerl.make("CartPole-v1"))
+    assert "purerl.registered()" in error_of(lambda: purerl.make("zzzzzzzz"))
+
+
+def test_a_backend_the_environment_lacks():
+    message = error_of(lambda: purerl.make("brax/swimmer", backend="spring"))
+    assert message == "backend='spring': must be one of generalized"
+    assert purerl.make("brax/swimmer").backend == "generalized"
+    message = error_of(lambda: purerl.make("brax/ant", backend="bullet"))
+    assert message.endswith("must be one of spring, generalized, positional, mjx")
+
+
+@pytest.mark.parametrize(
+    ("name", "kwargs", "says"),
+    [
+        ("brax/ant", {"episode_length": 0}, "episode_length=0: must be positive"),
+        ("brax/ant", {"action_repeat": -1}, "action_repeat=-1: must be positive"),
+        ("brax/ant", {"wings": 2}, "'wings'"),
+        ("brax/ant", {"use_contact_forces": True}, "use_contact_forces not implemented"),
+        ("brax/fast", {"obs_mode": "dict_pixels"}, "would be a dict"),
+        ("gymnax/CartPole-v1", {"gravitas": 1.0}, "did you mean gravity?"),
+        ("gymnax/CartPole-v1", {"total_mass": 1.0}, "no argument"),
+        ("gymnax/MetaMaze-misc", {"maze_size": 4}, "maze_size=4"),
+        ("gymnax/FrozenLake-misc", {"success_rate": 2.0}, "between 0 and 1"),
+        ("probe/memory", {"delay": 0}, "delay=0: must be positive"),
+        ("probe/value", {"delay": 1}, "'delay'"),
+    ],
+)
+def test_an_argument_that_cannot_be(name, kwargs, says):
+    assert says in error_of(lambda: purerl.make(name, **kwargs))
+
+
+def test_mnist_without_its_data_or_a_network(monkeypatch, tmp_path):
+    def offline(*_):
+        raise urllib.error.URLError("no network")
+
+    loader = sys.modules["gymnax.utils.load_mnist"]
+    monkeypatch.setattr(loader.load_mnist, "__defaults__", (str(tmp_path),))
+    monkeypatch.setattr(loader, "urlretrieve", offline)
+    message = error_of(lambda: purerl.make("gymnax/MNISTBandit-bsuite", fraction=0.5))
+    assert message.startswith("env='gymnax/MNISTBandit-bsuite': ")
+    assert "no network" in message
+
+
+def test_a_parameter_that_cannot_be_swept():
+    env = purerl.make("gymnax/CartPole-v1")
+    envs.check_params(env, {"gravity": 1.0, "length": 2.0})
+    message = error_of(lambda: envs.check_params(env, {"gravty": 1.0}))
+    assert message.startswith("env.gravty: no parameter of env='gymnax/CartPole-v1'")
+    assert "did you mean gravity" in message
+    assert "max_torque" in error_of(
+        lambda: envs.check_params(purerl.make("gymnax/Pendulum-v1"), ["max_torque"])
+    )
+    assert "it has none" in error_of(
+        lambda: envs.check_params(purerl.make("brax/fast"), ["gravity"])
+    )
+
+
+def test_importing_purerl_imports_neither_library_and_making_prints_nothing(tmp_path):
+    program = (
+        "import sys, purerl\n"
+        "assert not {'brax', 'gymnax', 'mujoco', 'matplotlib'} & set(sys.modules)\n"
+        "purerl.make('brax/halfcheetah', backend='spring')\n"
+        "purerl.make('gymnax/CartPole-v1')\n"
+    )
+    path = {"PYTHONPATH": ":".join(sys.path), "PATH": ""}
+    run = subprocess.run(
+        [sys.executable, "-W", "error::UserWarning", "-c", program],
+        cwd=tmp_path,
+        env=path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (run.returncode, run.stdout, run.stderr) == (0, "", "")
+    assert not list(tmp_path.iterdir()), "mujoco writes a log file where it warns"
