@@ -102,7 +102,8 @@ def init_program(agent: Agent, members: int, batch: int) -> Callable[..., RunSta
 def iterate_program(agent: Agent, members: int, batch: int):
     """(state, keys [M], hparams, first, count, total) -> (state, metrics [M]).
 
-    Metrics called `*_sum` or `*/count` are added up over the iterations, all others averaged.
+    Metrics called `*_sum` or `*/count` are added up over the iterations, all others averaged;
+    `frozen` is the state's.
     """
 
     def iterate(state: RunState, keys: Key, hparams: Any, first, count, total):
@@ -123,7 +124,8 @@ def iterate_program(agent: Agent, members: int, batch: int):
             zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
             state, sums = jax.lax.fori_loop(0, count, update, (state, zeros))
             added = lambda name: name.endswith(("_sum", "/count"))
-            return state, {k: x if added(k) else x / count for k, x in sums.items()}
+            metrics = {k: x if added(k) else x / count for k, x in sums.items()}
+            return state, metrics | {"frozen": state.frozen}
 
         return over_members(member, batch, members)(state, keys, hparams)
 

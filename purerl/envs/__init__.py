@@ -28,8 +28,11 @@ __all__ = [
     "registered",
     "reset_batch",
     "restarts",
+    "spec",
     "step_batch",
 ]
+
+_specs: dict[int, tuple[str, dict[str, Any]]] = {}
 
 
 def registered() -> tuple[str, ...]:
@@ -65,9 +68,19 @@ def make(name: str, **kwargs: Any) -> Environment:
     arguments = sorted((k, tuple(v) if isinstance(v, list) else v) for k, v in kwargs.items())
     try:
         hash(tuple(arguments))
+        env = _build(name, tuple(arguments))
     except TypeError:
-        return _build.__wrapped__(name, tuple(arguments))
-    return _build(name, tuple(arguments))
+        env = _build.__wrapped__(name, tuple(arguments))
+    _specs[id(env)] = name, dict(arguments)
+    return env
+
+
+def spec(env: Environment) -> tuple[str, dict[str, Any]]:
+    """(name, arguments) with which `make` gives this environment again.
+
+    One that `make` did not make, and so cannot make again, has its own name and no arguments.
+    """
+    return _specs.get(id(env), (env.name, {}))
 
 
 @functools.lru_cache(maxsize=None, typed=True)

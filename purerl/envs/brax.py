@@ -7,7 +7,7 @@ import contextlib
 import functools
 import io
 import warnings
-from typing import Any, ClassVar, Literal, NamedTuple, get_args
+from typing import Any, Literal, NamedTuple, get_args
 
 import jax
 import jax.numpy as jnp
@@ -58,8 +58,6 @@ class Brax:
     ant on mjx carries 256 numbers rather than 2973.
     """
 
-    params: ClassVar[EnvParams] = {}
-
     def __init__(
         self,
         env_id: str,
@@ -70,6 +68,7 @@ class Brax:
     ):
         self.name = f"brax/{env_id}"
         self.backend = backend
+        self.params: EnvParams = {}
         with _quiet():
             self._env = _brax_envs().get_environment(env_id, backend=backend, **kwargs)
         self._repeat = action_repeat

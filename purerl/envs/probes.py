@@ -6,7 +6,7 @@ the first observation of an episode.
 """
 
 import dataclasses
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -29,7 +29,10 @@ class _Probe:
 
     observation_space = Box.of(-1.0, 1.0, (1,))
     action_space: Discrete | Box = Discrete(2)
-    params: ClassVar[EnvParams] = {}
+
+    @property
+    def params(self) -> EnvParams:
+        return {}
 
     @property
     def max_episode_steps(self) -> int | None:

@@ -1,0 +1,7 @@
+"""The one training loop, and everything around an algorithm that is not the algorithm."""
+
+from purerl.engine.population import Population, population
+from purerl.engine.programs import Evaluation, RunState
+from purerl.engine.train import Result, RunError, train
+
+__all__ = ["Evaluation", "Population", "Result", "RunError", "RunState", "population", "train"]

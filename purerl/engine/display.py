@@ -1,0 +1,128 @@
+"""What a person sees of a run: a header, a progress line, a closing table."""
+
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import jax
+import numpy as np
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from purerl import envs
+from purerl.analysis import iqm, summary
+from purerl.engine.population import Population
+from purerl.engine.programs import Programs
+from purerl.types import Agent
+
+if TYPE_CHECKING:
+    from purerl.engine.train import Result
+
+PLAIN_SECONDS = 10.0  # between progress lines where there is no terminal
+
+
+class Display:
+    """Prints what happens, or nothing if not `wanted`. A bar on a terminal, plain lines elsewhere."""
+
+    def __init__(self, wanted: bool):
+        self._console = Console(quiet=not wanted, highlight=False, soft_wrap=True)
+        self._bar: Progress | None = None
+        self._task: Any = None
+        self._total, self._printed, self._began = 0, 0.0, 0.0
+
+    def __enter__(self) -> "Display":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop()
+
+    def header(
+        self, agent: Agent, members: Population, steps: int, batch: int, path: Path | None
+    ) -> None:
+        """Before compiling: what will run, on what, and where it is written."""
+        self._total = steps
+        device = jax.devices()[0]
+        _, kwargs = envs.spec(agent.env)
+        details = "".join(f", {k}={v}" for k, v in kwargs.items())
+        name = type(agent.config).__module__.rsplit(".", 1)[-1]
+        abreast = "" if batch == members.size else f" ({batch} abreast)"
+        self._lines(
+            ("purerl", f"{name} on {agent.env.name}{details}"),
+            ("device", f"{device.device_kind} ({device.platform})"),
+            ("resets", agent.config.reset_mode),
+            ("members", f"{members.size}{abreast}"),
+            ("steps", f"{steps:,} each, {steps * members.size:,} in all"),
+            ("run", str(path) if path else "not written"),
+        )
+
+    def compiled(self, programs: Programs) -> None:
+        """After compiling: how long it took, and how large it is."""
+        state, temporary = programs.state_bytes / 1e6, programs.temporary_bytes / 1e6
+        self._lines(
+            ("parameters", f"{programs.num_params:,} each"),
+            ("memory", f"{state:,.1f} MB state + {temporary:,.1f} MB temporary"),
+            ("compiled", f"in {programs.compile_seconds:.1f} s"),
+        )
+        self._began = self._printed = time.perf_counter()
+        if self._console.is_terminal and not self._console.quiet:
+            self._bar = Progress(
+                BarColumn(bar_width=24),
+                TextColumn("{task.description}"),
+                TimeRemainingColumn(),
+                console=self._console,
+            )
+            self._task = self._bar.add_task("", total=self._total)
+            self._bar.start()
+
+    def progress(self, steps: int, rate: float, returns: np.ndarray) -> None:
+        """After each chunk: steps of one member, steps/s over all, training returns [M]."""
+        known = returns[np.isfinite(returns)]
+        score = f"{iqm(known):.1f}" if known.size else "none yet"
+        text = f"{steps:,} steps  {rate:,.0f} steps/s  return {score}"
+        if self._bar:
+            self._bar.update(self._task, completed=steps, description=text)
+            return
+        now = time.perf_counter()
+        if now - self._printed >= PLAIN_SECONDS or steps == self._total:
+            self._printed = now
+            left = (now - self._began) * (self._total - steps) / max(steps, 1)
+            self._console.print(f"{steps / self._total:4.0%}  {text}  {left:.0f} s left")
+
+    def note(self, text: str) -> None:
+        """Something the user should know now."""
+        self._console.print(text)
+
+    def result(self, result: "Result") -> None:
+        """The closing table."""
+        self._stop()
+        if result.interrupted:
+            self.note(f"interrupted at step {result.steps:,} of {self._total:,}")
+        table = Table(title=f"evaluation after {result.steps:,} steps", title_justify="left")
+        for column in ("actions", "return (IQM)", "95 % interval", "median", "min", "max", "seeds"):
+            table.add_column(column, justify="left" if column == "actions" else "right")
+        rows = (("greedy", result.returns), ("sampled", result.sampled_returns))
+        for name, returns in rows:
+            s = summary(returns)
+            numbers = [f"{s[k]:.1f}" for k in ("median", "min", "max")]
+            interval = f"{s['low']:.1f} to {s['high']:.1f}"
+            table.add_row(name, f"{s['iqm']:.1f}", interval, *numbers, f"{s['count']:.0f}")
+        self._console.print(table)
+        self.note(
+            f"{result.steps_per_second:,.0f} steps/s; compile {result.compile_seconds:.1f} s,"
+            f" train {result.train_seconds:.1f} s, evaluate {result.evaluate_seconds:.1f} s"
+        )
+        if result.frozen:
+            frozen = ", ".join(str(m) for m in sorted(result.frozen))
+            self.note(f"frozen, and not counted above: member {frozen}")
+        if result.run_dir:
+            self.note(f"written to {result.run_dir}")
+
+    def _lines(self, *rows: tuple[str, str]) -> None:
+        for name, text in rows:
+            self._console.print(f"[bold]{name:<10}[/bold]  {text}")
+
+    def _stop(self) -> None:
+        if self._bar:
+            self._bar.stop()
+            self._bar = None

@@ -1,0 +1,143 @@
+"""What a run leaves on disk beside its checkpoints: config.json and metrics.csv.
+
+Axes: M members, P points in time.
+"""
+
+import csv
+import dataclasses
+import importlib
+import importlib.metadata
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from purerl import envs
+from purerl.engine.population import Population
+from purerl.errors import UsageError
+from purerl.types import Agent
+
+CONFIG, METRICS, CHECKPOINTS, CURVE = "config.json", "metrics.csv", "checkpoint", "curve.png"
+
+
+def describe(agent: Agent, population: Population, **settings: Any) -> dict[str, Any]:
+    """All that decides a run's numbers, as JSON; `versions` says what they were computed with."""
+    name, kwargs = envs.spec(agent.env)
+    swept = lambda x: x[0].item() if (x == x[0]).all() else x.tolist()
+    return {
+        "agent": type(agent.config).__module__,
+        "env": {"name": name, "kwargs": kwargs},
+        "config": json.loads(json.dumps(dataclasses.asdict(agent.config))),
+        "hparams": jax.tree.map(swept, population.hparams._asdict()),
+        "seeds": population.seeds.tolist(),
+        **settings,
+        "versions": {p: importlib.metadata.version(p) for p in ("jax", "jaxlib", "flax", "optax")},
+    }
+
+
+def differences(old: dict[str, Any], new: dict[str, Any], prefix: str = "") -> list[str]:
+    """`field: old, now new` for all that differs, but for the versions."""
+    found = []
+    for key in sorted(old.keys() | new.keys()):
+        name, before, after = f"{prefix}{key}", old.get(key), new.get(key)
+        if name == "versions" or before == after:
+            continue
+        if isinstance(before, dict) and isinstance(after, dict):
+            found += differences(before, after, f"{name}.")
+        else:
+            found.append(f"{name}={after!r} where the run has {before!r}")
+    return found
+
+
+def read_config(run_dir: Path) -> dict[str, Any]:
+    """The config.json of a run.
+
+    Raises:
+      UsageError: the directory is no run.
+    """
+    try:
+        return json.loads((run_dir / CONFIG).read_text())
+    except (OSError, ValueError) as error:
+        raise UsageError(f"run_dir={str(run_dir)!r}: is no run ({CONFIG}: {error})") from None
+
+
+def write_config(run_dir: Path, config: dict[str, Any]) -> None:
+    """Write config.json whole or not at all."""
+    part = run_dir / (CONFIG + ".part")
+    part.write_text(json.dumps(config, indent=2) + "\n")
+    os.replace(part, run_dir / CONFIG)
+
+
+def rebuild(config: dict[str, Any]) -> Agent:
+    """The agent that a config.json describes."""
+    module = importlib.import_module(config["agent"])
+    settings = {k: tuple(v) if isinstance(v, list) else v for k, v in config["config"].items()}
+    env = envs.make(config["env"]["name"], **config["env"]["kwargs"])
+    return module.make(env, module.Config(**settings))
+
+
+def hparams_of(config: dict[str, Any]) -> Any:
+    """The HParams that a config.json describes."""
+    module = importlib.import_module(config["agent"])
+    return module.HParams(**config["hparams"])
+
+
+class MetricsFile:
+    """metrics.csv, tidy: one row for each step, member and metric.
+
+    Columns: step (of one member's environments), member, seed, the hyperparameters, metric, value.
+    A value that does not exist, such as the return where no episode ended, is empty.
+    """
+
+    def __init__(self, run_dir: Path, population: Population):
+        self._path = run_dir / METRICS
+        names, leaves = _columns(population.hparams)
+        numbers = np.stack([population.seeds, *leaves], 1).tolist() if leaves else []
+        self._members = [
+            ",".join([str(i), str(int(row[0])), *(_number(x) for x in row[1:])])
+            for i, row in enumerate(numbers)
+        ]
+        self._header = ",".join(["step", "member", "seed", *names, "metric", "value"])
+
+    def start(self, after: int) -> None:
+        """Make the file hold exactly the rows up to step `after`: what a resumed run repeats goes."""
+        lines = self._path.read_text().splitlines() if after and self._path.exists() else []
+        kept = [x for x in lines[1:] if x.count(",") == self._header.count(",")]
+        kept = [x for x in kept if int(x.split(",", 1)[0]) <= after]
+        part = self._path.with_suffix(".part")
+        part.write_text("\n".join([self._header, *kept]) + "\n")
+        os.replace(part, self._path)
+
+    def log(self, step: int, metrics: dict[str, np.ndarray]) -> None:
+        """Append the values [M] of each metric at `step`."""
+        rows = [
+            f"{step},{member},{name},{_number(value)}\n"
+            for name, values in metrics.items()
+            for member, value in zip(self._members, values.tolist(), strict=True)
+        ]
+        with self._path.open("a") as file:
+            file.writelines(rows)
+
+
+def read_metric(run_dir: Path, metric: str, members: int) -> tuple[np.ndarray, np.ndarray]:
+    """(steps [P], values [P, M]) of one metric in metrics.csv; NaN where there is no value."""
+    points: dict[int, np.ndarray] = {}
+    with (run_dir / METRICS).open(newline="") as file:
+        for row in csv.DictReader(file):
+            if row["metric"] == metric:
+                values = points.setdefault(int(row["step"]), np.full(members, np.nan))
+                values[int(row["member"])] = float(row["value"] or "nan")
+    return np.array(list(points), int), np.array(list(points.values())).reshape(-1, members)
+
+
+def _columns(hparams: Any) -> tuple[list[str], list[np.ndarray]]:
+    flat, _ = jax.tree_util.tree_flatten_with_path(hparams)
+    names = [jax.tree_util.keystr(path, simple=True, separator=".") for path, _ in flat]
+    return names, [leaf for _, leaf in flat]
+
+
+def _number(value: float) -> str:
+    return "" if np.isnan(value) else f"{value:.7g}"

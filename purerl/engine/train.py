@@ -1,0 +1,387 @@
+"""The training loop: one for every algorithm.
+
+Axes: M members, E episodes of an evaluation.
+"""
+
+import signal
+import threading
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from purerl.analysis import plot_curve
+from purerl.engine.checkpoint import Checkpoints
+from purerl.engine.display import Display
+from purerl.engine.loggers import LOGGERS, Logger, open_logger
+from purerl.engine.population import Population, keys, population
+from purerl.engine.programs import (
+    Evaluation,
+    Programs,
+    RunState,
+    compile_programs,
+    enable_cache,
+    member_batch,
+)
+from purerl.engine.record import (
+    CHECKPOINTS,
+    CURVE,
+    MetricsFile,
+    describe,
+    differences,
+    read_config,
+    read_metric,
+    write_config,
+)
+from purerl.errors import UsageError, choose, positive
+from purerl.types import Agent, Metrics
+
+LOG_POINTS = 100  # of a run: how often the host looks, unless told otherwise
+EVALUATIONS = 10
+MAX_EPISODE_STEPS = 1000  # of an evaluation episode that nothing ends
+
+
+class RunError(RuntimeError):
+    """A run that could not go on: one line, saying what is left of it."""
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a run came to.
+
+    Attributes:
+      agent: what was trained.
+      population: the members.
+      state: their RunState; `state.train.learner` is what was learnt.
+      evaluation: the last one, of host arrays [M, E].
+      steps: environment steps of one member.
+      compile_seconds: tracing and compiling.
+      train_seconds: iterating, in this process.
+      evaluate_seconds: evaluating, in this process.
+      steps_per_second: over all members, in this process, training only.
+      frozen: {member: iteration} of those whose learner turned non-finite.
+      interrupted: whether it was stopped before the end.
+      run_dir: where it was written, if anywhere.
+    """
+
+    agent: Agent
+    population: Population
+    state: RunState
+    evaluation: Evaluation
+    steps: int
+    compile_seconds: float
+    train_seconds: float
+    evaluate_seconds: float
+    steps_per_second: float
+    frozen: dict[int, int]
+    interrupted: bool
+    run_dir: Path | None
+
+    @property
+    def returns(self) -> np.ndarray:
+        """Greedy evaluation return of each member, [M]; NaN for the frozen ones."""
+        return _scores(self.evaluation.greedy, self.frozen)
+
+    @property
+    def sampled_returns(self) -> np.ndarray:
+        """Evaluation return of each member with sampled actions, [M]; NaN for the frozen ones."""
+        return _scores(self.evaluation.sampled, self.frozen)
+
+
+def train(
+    agent: Agent,
+    total_steps: int,
+    *,
+    seeds: int | Sequence[int] = 1,
+    hparams: Any = None,
+    eval_every: int | None = None,
+    eval_episodes: int = 8,
+    checkpoint_every: int | None = None,
+    log_every: int | None = None,
+    run_dir: str | Path | None = None,
+    resume: bool = False,
+    population_batch: int | None = None,
+    loggers: Sequence[str] = (),
+    progress: bool = False,
+) -> Result:
+    """Train every configuration with every seed, in one compiled program.
+
+    All step counts are environment steps of one member, rounded down to whole iterations.
+
+    Args:
+      agent: from an algorithm's `make`.
+      total_steps: of the run; the horizon of every schedule.
+      seeds: how many members (seeds 0, 1, ...), or their seeds.
+      hparams: the algorithm's HParams, by default its own; leaves may be [C] arrays.
+      eval_every: steps between evaluations, by default a tenth of the run; 0 for one at the end.
+      eval_episodes: episodes of each evaluation, as many greedy as sampled.
+      checkpoint_every: steps between checkpoints, by default as `eval_every`; 0 for one at the end.
+      log_every: steps between rows of metrics, by default a hundredth of the run.
+      run_dir: where to write; None writes nothing.
+      resume: go on from the newest checkpoint in `run_dir`, which must be of the same settings.
+      population_batch: members that run abreast, see `member_batch`.
+      loggers: names in LOGGERS, besides metrics.csv.
+      progress: print a header, a progress line and the closing table.
+
+    Raises:
+      UsageError: before anything compiles, for what cannot be.
+      RunError: the run directory could not be written.
+    """
+    members = population(agent.hparams if hparams is None else hparams, seeds)
+    plan = Plan.of(
+        agent, total_steps, eval_every, checkpoint_every, log_every, eval_episodes, population_batch
+    )
+    batch = member_batch(members.size, population_batch)
+    settings = describe(
+        agent,
+        members,
+        total_steps=total_steps,
+        eval_every=plan.eval_every,
+        eval_episodes=eval_episodes,
+        checkpoint_every=plan.checkpoint_every,
+        log_every=plan.log_every,
+        population_batch=batch,
+    )
+    path = None if run_dir is None else Path(run_dir)
+    if path is None and (resume or loggers):
+        raise UsageError("run_dir=None: resume and loggers need a run directory")
+    for name in loggers:
+        choose("logger", name, LOGGERS)
+    if path is not None:
+        prepare(path, settings, resume)
+    outputs = [open_logger(name, path, settings) for name in loggers] if path else []
+    enable_cache()
+    with Display(progress) as display:
+        display.header(agent, members, plan.updates * agent.steps_per_update, batch, path)
+        limit = agent.env.max_episode_steps or MAX_EPISODE_STEPS
+        programs = compile_programs(agent, members.size, batch, eval_episodes, limit)
+        display.compiled(programs)
+        try:
+            result = _run(agent, members, plan, programs, display, path, outputs)
+        except (OSError, ValueError) as error:
+            if path is None or not _is_disk(error):
+                raise
+            raise RunError(_disk_error(path, error)) from error
+        finally:
+            for output in outputs:
+                output.close()
+        display.result(result)
+    return result
+
+
+@dataclass(frozen=True)
+class Plan:
+    """When things happen, in iterations."""
+
+    updates: int
+    eval_every: int
+    checkpoint_every: int
+    log_every: int
+
+    @classmethod
+    def of(
+        cls, agent, total_steps, eval_every, checkpoint_every, log_every, episodes, batch
+    ) -> "Plan":
+        unit = agent.steps_per_update
+        positive("eval_episodes", episodes)
+        if batch is not None:
+            positive("population_batch", batch)
+        if total_steps < unit:
+            raise UsageError(f"total_steps={total_steps}: must be at least {unit}, one iteration")
+        for name, every in (
+            ("eval_every", eval_every),
+            ("checkpoint_every", checkpoint_every),
+            ("log_every", log_every),
+        ):
+            if every is not None and every < 0:
+                raise UsageError(f"{name}={every}: must not be negative")
+        updates = total_steps // unit
+        share = lambda steps, parts: (
+            max(1, updates // parts) if steps is None else max(1, steps // unit) if steps else updates
+        )
+        evals = share(eval_every, EVALUATIONS)
+        saves = evals if checkpoint_every is None else share(checkpoint_every, 1)
+        return cls(updates, evals, saves, share(log_every, LOG_POINTS))
+
+    def next_stop(self, step: int) -> int:
+        """The first iteration after `step` at which the host has something to do."""
+        stops = [(step // n + 1) * n for n in (self.eval_every, self.checkpoint_every, self.log_every)]
+        return min(*stops, self.updates)
+
+
+def _run(
+    agent: Agent,
+    members: Population,
+    plan: Plan,
+    programs: Programs,
+    display: Display,
+    path: Path | None,
+    outputs: Sequence[Logger],
+) -> Result:
+    member_keys, hparams = keys(members.seeds), jax.tree.map(jnp.asarray, members.hparams)
+    unit = agent.steps_per_update
+    state, step = programs.init(member_keys, hparams), 0
+    checkpoints = Checkpoints(path / CHECKPOINTS) if path else None
+    if checkpoints and (newest := checkpoints.latest()) is not None:
+        state, step = checkpoints.restore(newest, state), newest
+        display.note(f"resumed at step {step * unit:,}")
+    if path:
+        file = MetricsFile(path, members)
+        file.start(step * unit)
+        outputs = [file, *outputs]
+    frozen = _newly_frozen({}, np.asarray(state.frozen))
+    first, seconds, evaluate_seconds = step, 0.0, 0.0
+    evaluation, pending = None, None
+
+    def report(step: int, metrics: Metrics) -> None:
+        values = jax.device_get(metrics)
+        new = _newly_frozen(frozen, values.pop("frozen"))
+        for member, at in new.items():
+            seed = members.seeds[member]
+            display.note(f"member {member} (seed {seed}) turned non-finite at step {at * unit:,}: frozen")
+        frozen.update(new)
+        values = _means({k: np.array(v, float) for k, v in values.items()}, list(frozen))
+        for output in outputs:
+            output.log(step * unit, values)
+        rate = members.size * unit * (step - first) / seconds if seconds else np.nan
+        display.progress(step * unit, rate, values["episode/return"])
+
+    def evaluate(step: int) -> tuple[Evaluation, Metrics]:
+        index = jnp.int32(step)
+        found = jax.device_get(programs.evaluate(state.train.learner, member_keys, hparams, index))
+        return found, {
+            "eval/return": found.greedy.mean(1),
+            "eval/return_sampled": found.sampled.mean(1),
+            "eval/length": found.greedy_length.mean(1),
+        }
+
+    with Interrupt() as interrupt:
+        while step < plan.updates and not interrupt.asked:
+            stop, began = plan.next_stop(step), time.perf_counter()
+            clock = (jnp.int32(step), jnp.int32(stop - step), jnp.int32(plan.updates))
+            state, metrics = programs.iterate(state, member_keys, hparams, *clock)
+            if pending is not None:
+                report(*pending)  # while the device works on the next chunk
+            jax.block_until_ready(metrics)
+            step, seconds = stop, seconds + time.perf_counter() - began
+            last = step == plan.updates or interrupt.asked
+            if step % plan.eval_every == 0 or last:
+                began = time.perf_counter()
+                evaluation, scores = evaluate(step)
+                metrics = metrics | scores
+                evaluate_seconds += time.perf_counter() - began
+            pending = (step, metrics)
+            if checkpoints and (step % plan.checkpoint_every == 0 or last):
+                report(*pending)  # metrics.csv is never behind the newest checkpoint
+                pending = None
+                checkpoints.save(step, state)
+    if pending is not None:
+        report(*pending)
+    if evaluation is None:  # resumed at its end
+        evaluation, _ = evaluate(step)
+    if checkpoints:
+        checkpoints.close()
+    if path:
+        _draw(path, agent, members.size, _scores(evaluation.greedy, frozen))
+    return Result(
+        agent=agent,
+        population=members,
+        state=state,
+        evaluation=evaluation,
+        steps=step * unit,
+        compile_seconds=programs.compile_seconds,
+        train_seconds=seconds,
+        evaluate_seconds=evaluate_seconds,
+        steps_per_second=members.size * unit * (step - first) / seconds if seconds else 0.0,
+        frozen=frozen,
+        interrupted=step < plan.updates,
+        run_dir=path,
+    )
+
+
+class Interrupt:
+    """While entered, the first SIGINT only sets `asked`; a second one interrupts as usual."""
+
+    def __init__(self):
+        self.asked = False
+        self._before: Any = None
+
+    def __enter__(self) -> "Interrupt":
+        if threading.current_thread() is threading.main_thread():
+            self._before = signal.signal(signal.SIGINT, self._ask)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._before is not None:
+            signal.signal(signal.SIGINT, self._before)
+
+    def _ask(self, *_: object) -> None:
+        self.asked = True
+        signal.signal(signal.SIGINT, self._before)
+
+
+def prepare(path: Path, settings: dict[str, Any], resume: bool) -> None:
+    """Make the run directory of a new run, or see that an old one is of the same settings.
+
+    Raises:
+      UsageError: it exists and is not to be resumed, or it is to be and is no run or another one.
+    """
+    if resume:
+        if wrong := differences(read_config(path), settings):
+            raise UsageError(f"resume={str(path)!r}: is another configuration: {'; '.join(wrong)}")
+        return
+    try:
+        if path.exists() and (not path.is_dir() or any(path.iterdir())):
+            raise UsageError(f"run_dir={str(path)!r}: exists; choose another, or --resume {path}")
+        path.mkdir(parents=True, exist_ok=True)
+        write_config(path, settings)
+    except OSError as error:
+        raise UsageError(f"run_dir={str(path)!r}: cannot be written: {error.strerror}") from None
+
+
+def _newly_frozen(known: dict[int, int], frozen: np.ndarray) -> dict[int, int]:
+    return {int(i): int(frozen[i]) for i in np.flatnonzero(frozen >= 0) if int(i) not in known}
+
+
+def _scores(returns: np.ndarray, frozen: Iterable[int]) -> np.ndarray:
+    scores = np.asarray(returns, float).mean(1)
+    scores[list(frozen)] = np.nan
+    return scores
+
+
+def _means(metrics: dict[str, np.ndarray], frozen: list[int]) -> dict[str, np.ndarray]:
+    """Sums over episodes become means, which do not exist where no episode ended."""
+    count = metrics.pop("episode/count")
+    some = np.where(count > 0, count, np.nan)
+    for name in ("return", "length"):
+        metrics[f"episode/{name}"] = metrics.pop(f"episode/{name}_sum") / some
+    metrics["episode/count"] = count
+    for values in metrics.values():
+        values[frozen] = np.nan
+    return metrics
+
+
+def _draw(path: Path, agent: Agent, members: int, final: np.ndarray) -> None:
+    steps, values = read_metric(path, "episode/return", members)
+    plot_curve(path / CURVE, steps, values, agent.env.name, "return of training episodes", final)
+
+
+def _is_disk(error: Exception) -> bool:
+    # Orbax and TensorStore report a failed write as ValueError, with the system's words inside.
+    words = ("No space left", "No such file", "ENOSPC", "NOT_FOUND", "Permission denied", "RESOURCE")
+    return isinstance(error, OSError) or any(word in str(error) for word in words)
+
+
+def _disk_error(path: Path, error: Exception) -> str:
+    reason = getattr(error, "strerror", None) or str(error).splitlines()[0][:200]
+    try:
+        newest = Checkpoints(path / CHECKPOINTS).latest() if path.exists() else None
+    except Exception:  # whatever is wrong with the disk must not hide what was
+        newest = None
+    left = "no checkpoint is left" if newest is None else f"--resume goes on from iteration {newest}"
+    return f"run_dir={str(path)!r}: cannot be written: {reason}; {left}"

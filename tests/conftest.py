@@ -1,0 +1,28 @@
+"""What every test runs under. The environment is set before JAX is first imported."""
+
+import os
+
+# Nothing a test compiles is read from, or left in, the user's cache.
+os.environ["PURERL_CACHE"] = "off"
+# More threads than cores: programs on several simulated devices wait for each other inside.
+os.environ.setdefault("NPROC", "16")
+# Tests compile much and compute little. Without LLVM's passes a PPO update compiles in a quarter
+# of the time; XLA's own passes, and so what is computed, stay. Set XLA_FLAGS= to test without.
+os.environ.setdefault(
+    "XLA_FLAGS", "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
+)
+
+import jax
+import pytest
+
+jax.config.update("jax_num_cpu_devices", 2)
+
+
+@pytest.fixture
+def strict_ranks():
+    """No broadcasting of arrays of different rank, which hides mistaken axes.
+
+    Not for all tests: brax relies on it.
+    """
+    with jax.numpy_rank_promotion("raise"):
+        yield
