@@ -69,7 +69,7 @@ class Agent:
         evaluation, export and play need; the action is in the environment's own units.
       initial_carry: (batch) -> the memory of `batch` fresh episodes, every leaf [batch, ...];
         () if the policy has none.
-      hparams: the algorithm's default HParams: a NamedTuple of floats with a field `env`, the
+      hparams: the algorithm's default HParams: a NamedTuple of floats with a field `env_params`, the
         environment parameters that sweep.
       env: the environment the functions were made for.
       config: the static settings they were made with.

@@ -87,7 +87,7 @@ class HParams(NamedTuple):
     """With clip_value: the value may change by +- this, in units of the scaled reward."""
     reward_scale: float = 1.0
     """Rewards are multiplied by this before anything is learnt from them."""
-    env: EnvParams = {}
+    env_params: EnvParams = {}
     """Overrides of the environment's float parameters."""
 
 
@@ -192,7 +192,7 @@ def make(env: Environment, config: Config = Config(), policy: Policy | None = No
         opt_state = optimizer(config, hparams, Clock(jnp.int32(0), jnp.int32(1))).init(params)
         obs_stats = statistics.init(env.observation_space.shape if config.normalize_obs else ())
         learner = Learner(params, opt_state, obs_stats, statistics.init())
-        world = reset_batch(env_key, env, num_envs, hparams.env)
+        world = reset_batch(env_key, env, num_envs, hparams.env_params)
         actor = Actor(world, policy.initial_carry(num_envs), jnp.zeros(num_envs))
         return TrainState(learner, actor)
 
@@ -213,7 +213,7 @@ def make(env: Environment, config: Config = Config(), policy: Policy | None = No
             return carry, policy.env_action(action), extras
 
         world, carry, rollout, metrics = unroll(
-            rollout_key, env, behave, actor.env, actor.carry, length, hparams.env, config.reset_mode
+            rollout_key, env, behave, actor.env, actor.carry, length, hparams.env_params, config.reset_mode
         )
         action, log_prob, value = rollout.extras
         _, _, last = policy.step(params, carry, see(learner, world.obs), world.start)

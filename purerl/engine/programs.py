@@ -142,7 +142,7 @@ def evaluate_program(agent: Agent, members: int, episodes: int, max_steps: int):
 
         def reset(key, hparams):
             episode_keys = jax.random.split(jax.random.fold_in(key, max_steps), 2 * episodes)
-            return jax.vmap(env.reset, (0, None))(episode_keys, hparams.env)
+            return jax.vmap(env.reset, (0, None))(episode_keys, hparams.env_params)
 
         def advance(key, learner, hparams, carries, world):
             state, obs = world
@@ -157,7 +157,7 @@ def evaluate_program(agent: Agent, members: int, episodes: int, max_steps: int):
             action = jnp.concatenate([a for a, _ in acted])
             env_keys = jax.random.split(env_key, 2 * episodes)
             state, timestep = jax.vmap(env.step, (0, 0, 0, None))(
-                env_keys, state, action, hparams.env
+                env_keys, state, action, hparams.env_params
             )
             return tuple(c for _, c in acted), (state, timestep.obs), timestep
 

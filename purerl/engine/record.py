@@ -26,7 +26,9 @@ CONFIG, METRICS, CHECKPOINTS, CURVE = "config.json", "metrics.csv", "checkpoint"
 def describe(agent: Agent, population: Population, **settings: Any) -> dict[str, Any]:
     """All that decides a run's numbers, as JSON; `versions` says what they were computed with."""
     name, kwargs = envs.spec(agent.env)
-    swept = lambda x: x[0].item() if (x == x[0]).all() else x.tolist()
+    # As text where JSON has no number (inf), and in float32's own shortest digits.
+    number = lambda x: float(np.format_float_positional(x)) if np.isfinite(x) else str(x)
+    swept = lambda x: number(x[0]) if (x == x[0]).all() else [number(v) for v in x]
     return {
         "agent": type(agent.config).__module__,
         "env": {"name": name, "kwargs": kwargs},
@@ -82,7 +84,9 @@ def rebuild(config: dict[str, Any]) -> Agent:
 def hparams_of(config: dict[str, Any]) -> Any:
     """The HParams that a config.json describes."""
     module = importlib.import_module(config["agent"])
-    return module.HParams(**config["hparams"])
+    is_leaf = lambda x: not isinstance(x, dict)
+    read = lambda x: [float(v) for v in x] if isinstance(x, list) else float(x)
+    return module.HParams(**jax.tree.map(read, config["hparams"], is_leaf=is_leaf))
 
 
 class MetricsFile:

@@ -141,6 +141,7 @@ def train(
         agent,
         members,
         total_steps=total_steps,
+        steps_per_update=agent.steps_per_update,
         eval_every=plan.eval_every,
         eval_episodes=eval_episodes,
         checkpoint_every=plan.checkpoint_every,

@@ -5,6 +5,7 @@ brax is imported when the first of its environments is made: it takes longer to 
 
 import contextlib
 import functools
+import importlib
 import io
 import warnings
 from typing import Any, Literal, NamedTuple, get_args
@@ -72,7 +73,7 @@ class Brax:
         with _quiet():
             self._env = _brax_envs().get_environment(env_id, backend=backend, **kwargs)
         self._repeat = action_repeat
-        self.max_episode_steps: int | None = -(-episode_length // action_repeat)
+        self.max_episode_steps = -(-episode_length // action_repeat)
         self._types = jax.eval_shape(self._env.reset, jax.random.PRNGKey(0))
         if not isinstance(self._types.obs, jax.ShapeDtypeStruct):
             raise ValueError("its observations would be a dict, not one array")
@@ -183,8 +184,7 @@ def _quiet():
     mujoco's go to the terminal and to a file MUJOCO_LOG.TXT in the working directory.
     """
     _brax_envs()
-    import mujoco
-
+    mujoco: Any = importlib.import_module("mujoco")
     mujoco.set_mju_user_warning(lambda message: None)
     try:
         with warnings.catch_warnings():
