@@ -1,7 +1,18 @@
 """purerl: reinforcement learning as one XLA program."""
 
-from purerl.envs import make, registered
-from purerl.errors import UsageError
+import importlib.metadata
+import sys
 
-__all__ = ["UsageError", "make", "registered"]
+# Before anything that older versions cannot parse or import: one line, and no traceback.
+if sys.version_info < (3, 12):
+    sys.exit("purerl needs Python >= 3.12; this is %d.%d" % sys.version_info[:2])
+_jax = importlib.metadata.version("jax")
+if tuple(int(n) for n in _jax.split(".")[:2]) < (0, 11):
+    sys.exit(f"purerl needs jax >= 0.11, < 0.12; installed is {_jax}")
+
+from purerl.engine import Result, train  # noqa: E402
+from purerl.envs import make, registered  # noqa: E402
+from purerl.errors import UsageError  # noqa: E402
+
+__all__ = ["Result", "UsageError", "make", "registered", "train"]
 __version__ = "0.1.0"

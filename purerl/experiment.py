@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import io
+import itertools
 import re
 import sys
 import time
@@ -221,10 +222,8 @@ def one_line(box: str) -> str:
     """What a boxed message says, up to its first rule, and the flag that was perhaps meant."""
     lines = [re.sub(r"[│|╭╮╰╯]", "", line).strip() for line in box.splitlines()]
     text = [line for line in lines if line]
-    head: list[str] = []
-    for line in text[1:]:
-        if set(line) <= {"─", "-"}:
-            break
-        head.append(line)
+    rule = lambda line: set(line) <= {"─", "-"}
+    body = itertools.dropwhile(rule, text[1:])  # after the title
+    head = itertools.takewhile(lambda line: not rule(line), body)
     meant = re.search(r"Perhaps you meant:?\s*(--[\w.-]+)", " ".join(text))
     return " ".join(head) + (f"; did you mean {meant[1]}?" if meant else "; see --help")

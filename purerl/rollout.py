@@ -83,7 +83,9 @@ def unroll(
         carry, action, extras = act(act_key, carry, state.obs, state.start)
         new, timestep = step_batch(env_key, env, state, action, params, restart)
         write = timestep.truncated & (slots[:, None] == truncations)
-        seen = jax.tree.map(lambda x: jnp.broadcast_to(x, (slots.size, *x.shape)), (carry, timestep.obs))
+        seen = jax.tree.map(
+            lambda x: jnp.broadcast_to(x, (slots.size, *x.shape)), (carry, timestep.obs)
+        )
         final = jax.tree.map(lambda x, y: where_row(write, x, y), seen, final)
         row = (state.obs, state.start, timestep.reward, timestep.terminated, timestep.truncated)
         episode = (new.episode_return, new.episode_length)

@@ -5,6 +5,7 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 import numpy as np
+import numpy.typing as npt
 
 from purerl.types import Key
 
@@ -61,7 +62,13 @@ class Box:
     dtype: np.dtype
 
     @classmethod
-    def of(cls, low, high, shape: tuple[int, ...], dtype=np.float32) -> "Box":
+    def of(
+        cls,
+        low: npt.ArrayLike,
+        high: npt.ArrayLike,
+        shape: tuple[int, ...],
+        dtype: npt.DTypeLike = np.float32,
+    ) -> "Box":
         """A box from bounds that broadcast to `shape`."""
         dtype = np.dtype(dtype)
         spread = (np.broadcast_to(np.asarray(bound, dtype), shape) for bound in (low, high))

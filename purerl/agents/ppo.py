@@ -213,7 +213,14 @@ def make(env: Environment, config: Config = Config(), policy: Policy | None = No
             return carry, policy.env_action(action), extras
 
         world, carry, rollout, metrics = unroll(
-            rollout_key, env, behave, actor.env, actor.carry, length, hparams.env_params, config.reset_mode
+            rollout_key,
+            env,
+            behave,
+            actor.env,
+            actor.carry,
+            length,
+            hparams.env_params,
+            config.reset_mode,
         )
         action, log_prob, value = rollout.extras
         _, _, last = policy.step(params, carry, see(learner, world.obs), world.start)
@@ -312,9 +319,7 @@ def check(env: Environment, config: Config) -> None:
     if config.core != "none":
         rows, unit = config.num_envs, "num_envs (with a core, rows are whole environments)"
     if rows % config.num_minibatches:
-        raise UsageError(
-            f"num_minibatches={config.num_minibatches}: must divide {unit} = {rows}"
-        )
+        raise UsageError(f"num_minibatches={config.num_minibatches}: must divide {unit} = {rows}")
     if config.torso == "cnn" and len(env.observation_space.shape) != 3:
         shape = env.observation_space.shape
         raise UsageError(f"torso='cnn': needs observations [height, width, channels], not {shape}")

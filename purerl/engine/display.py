@@ -98,16 +98,8 @@ class Display:
         self._stop()
         if result.interrupted:
             self.note(f"interrupted at step {result.steps:,} of {self._total:,}")
-        table = Table(title=f"evaluation after {result.steps:,} steps", title_justify="left")
-        for column in ("actions", "return (IQM)", "95 % interval", "median", "min", "max", "seeds"):
-            table.add_column(column, justify="left" if column == "actions" else "right")
-        rows = (("greedy", result.returns), ("sampled", result.sampled_returns))
-        for name, returns in rows:
-            s = summary(returns)
-            numbers = [f"{s[k]:.1f}" for k in ("median", "min", "max")]
-            interval = f"{s['low']:.1f} to {s['high']:.1f}"
-            table.add_row(name, f"{s['iqm']:.1f}", interval, *numbers, f"{s['count']:.0f}")
-        self._console.print(table)
+        title = f"evaluation after {result.steps:,} steps"
+        self._console.print(evaluation_table(title, result.returns, result.sampled_returns))
         self.note(
             f"{result.steps_per_second:,.0f} steps/s; compile {result.compile_seconds:.1f} s,"
             f" train {result.train_seconds:.1f} s, evaluate {result.evaluate_seconds:.1f} s"
@@ -126,3 +118,16 @@ class Display:
         if self._bar:
             self._bar.stop()
             self._bar = None
+
+
+def evaluation_table(title: str, greedy: np.ndarray, sampled: np.ndarray) -> Table:
+    """The scores [M] of greedy and of sampled actions, one row each; NaN does not count."""
+    table = Table(title=title, title_justify="left")
+    for column in ("actions", "return (IQM)", "95 % interval", "median", "min", "max", "seeds"):
+        table.add_column(column, justify="left" if column == "actions" else "right")
+    for name, returns in (("greedy", greedy), ("sampled", sampled)):
+        s = summary(returns)
+        numbers = [f"{s[k]:.1f}" for k in ("median", "min", "max")]
+        interval = f"{s['low']:.1f} to {s['high']:.1f}"
+        table.add_row(name, f"{s['iqm']:.1f}", interval, *numbers, f"{s['count']:.0f}")
+    return table

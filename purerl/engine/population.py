@@ -48,7 +48,9 @@ def population(hparams: Any, seeds: int | Sequence[int]) -> Population:
     leaves, structure = jax.tree.flatten(hparams)
     sizes = {np.shape(leaf)[0] for leaf in leaves if np.ndim(leaf)}
     if len(sizes) > 1:
-        raise UsageError(f"hparams: arrays of different lengths {sorted(sizes)}; must be one length")
+        raise UsageError(
+            f"hparams: arrays of different lengths {sorted(sizes)}; must be one length"
+        )
     configurations = sizes.pop() if sizes else 1
     spread = [np.broadcast_to(np.asarray(x, np.float32), (configurations,)) for x in leaves]
     rows = [np.repeat(x, len(chosen)) for x in spread]

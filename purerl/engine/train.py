@@ -203,7 +203,11 @@ class Plan:
                 raise UsageError(f"{name}={every}: must not be negative")
         updates = total_steps // unit
         share = lambda steps, parts: (
-            max(1, updates // parts) if steps is None else max(1, steps // unit) if steps else updates
+            max(1, updates // parts)
+            if steps is None
+            else max(1, steps // unit)
+            if steps
+            else updates
         )
         evals = share(eval_every, EVALUATIONS)
         saves = evals if checkpoint_every is None else share(checkpoint_every, 1)
@@ -211,7 +215,9 @@ class Plan:
 
     def next_stop(self, step: int) -> int:
         """The first iteration after `step` at which the host has something to do."""
-        stops = [(step // n + 1) * n for n in (self.eval_every, self.checkpoint_every, self.log_every)]
+        stops = [
+            (step // n + 1) * n for n in (self.eval_every, self.checkpoint_every, self.log_every)
+        ]
         return min(*stops, self.updates)
 
 
@@ -244,7 +250,9 @@ def _run(
         new = _newly_frozen(frozen, values.pop("frozen"))
         for member, at in new.items():
             seed = members.seeds[member]
-            display.note(f"member {member} (seed {seed}) turned non-finite at step {at * unit:,}: frozen")
+            display.note(
+                f"member {member} (seed {seed}) turned non-finite at step {at * unit:,}: frozen"
+            )
         frozen.update(new)
         values = _means({k: np.array(v, float) for k, v in values.items()}, list(frozen))
         for output in outputs:
@@ -374,7 +382,14 @@ def _draw(path: Path, agent: Agent, members: int, final: np.ndarray) -> None:
 
 def _is_disk(error: Exception) -> bool:
     # Orbax and TensorStore report a failed write as ValueError, with the system's words inside.
-    words = ("No space left", "No such file", "ENOSPC", "NOT_FOUND", "Permission denied", "RESOURCE")
+    words = (
+        "No space left",
+        "No such file",
+        "ENOSPC",
+        "NOT_FOUND",
+        "Permission denied",
+        "RESOURCE",
+    )
     return isinstance(error, OSError) or any(word in str(error) for word in words)
 
 
@@ -384,5 +399,7 @@ def _disk_error(path: Path, error: Exception) -> str:
         newest = Checkpoints(path / CHECKPOINTS).latest() if path.exists() else None
     except Exception:  # whatever is wrong with the disk must not hide what was
         newest = None
-    left = "no checkpoint is left" if newest is None else f"--resume goes on from iteration {newest}"
+    left = (
+        "no checkpoint is left" if newest is None else f"--resume goes on from iteration {newest}"
+    )
     return f"run_dir={str(path)!r}: cannot be written: {reason}; {left}"

@@ -54,9 +54,8 @@ class Brax:
     a repeat add up, until the episode terminates.
 
     Of the pipeline's state only the arrays that a step reads (and those that draw it) are
-    carried. Random actions with a pool of restarts, 2 CPU cores: inverted_pendulum with 1024
-    environments runs 13 % faster on spring than with the whole state, 14 % on mjx with 256; an
-    ant on mjx carries 256 numbers rather than 2973.
+    carried: 209 numbers rather than 2973 for an ant on mjx, which 64 of them on 2 CPU cores step
+    17 % faster (median of 24 runs). On spring the state is small and the speed the same.
     """
 
     def __init__(

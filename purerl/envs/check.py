@@ -102,7 +102,8 @@ def _keys(env: Environment, params: EnvParams) -> None:
     with jax.debug_key_reuse(True):
         try:
             jax.jit(lambda key: env.reset(key, params)).trace(key)
-            jax.jit(lambda *given: env.step(*given, params)).trace(key, state, action)
+            step = lambda key, state, action: env.step(key, state, action, params)
+            jax.jit(step).trace(key, state, action)
         except jax.errors.KeyReuseError as error:
             raise AssertionError(f"keys: one is used twice: {error}") from error
 
@@ -181,13 +182,13 @@ def _auto_reset(new: VectorState, timestep: TimeStep, pool: VectorState) -> None
 
 
 def _alone(env: Environment, params: EnvParams, rows: list[Any], eager: bool) -> None:
-    once = lambda *given: env.step(*given, params)[1]
+    once = lambda key, state, action: env.step(key, state, action, params)[1]
     compiled = jax.jit(once)
-    for row in rows:
-        alone = compiled(*row[:-1])
-        _agree(alone, row[-1], "vmap: a row of a batch differs from the environment alone")
+    for *given, batched in rows:
+        alone = compiled(*given)
+        _agree(alone, batched, "vmap: a row of a batch differs from the environment alone")
         if eager:
-            _agree(once(*row[:-1]), alone, "jit: a compiled step differs from an uncompiled one")
+            _agree(once(*given), alone, "jit: a compiled step differs from an uncompiled one")
 
 
 def _agree(got: TimeStep, want: TimeStep, message: str) -> None:

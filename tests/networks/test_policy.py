@@ -123,10 +123,11 @@ def test_carry_has_the_batch_first(core, shared):
 def test_separate_networks_share_nothing_but_a_shared_one_does():
     for shared in (False, True):
         policy, params = network("gru", shared)
-        step = lambda p: policy.step(p, memory(policy), some(3, (B, 3)), jnp.zeros(B, bool))  # noqa: B023
+        step = lambda p: policy.step(p, memory(policy), some(3, (B, 3)), jnp.zeros(B, bool))
         of_value = jax.grad(lambda p: step(p)[2].sum())(params)["params"]
         of_policy = jax.grad(lambda p: (step(p)[1].logits ** 2).sum())(params)["params"]
-        touched = lambda grads: {k for k, g in grads.items() if any(map(jnp.any, jax.tree.leaves(g)))}
+        nonzero = lambda tree: any(map(jnp.any, jax.tree.leaves(tree)))
+        touched = lambda grads: {name for name, tree in grads.items() if nonzero(tree)}
         both = touched(of_value) & touched(of_policy)
         assert both == ({"torsos_0", "cores_0"} if shared else set())
 

@@ -60,7 +60,7 @@ def test_pack_under_vmap():
 
     index = jnp.array([[2, 5], [0, 6]])
     for i in range(2):
-        expected = jax.tree.map(lambda x: x[i][index[i]], members)  # noqa: B023
+        expected = jax.tree.map(lambda x: x[i][index[i]], members)
         same(jax.tree.map(lambda x: x[i], jax.jit(jax.vmap(pick))(members, index)), expected)
 
 
@@ -97,7 +97,7 @@ def limit_of_z(count):
 
 def together(orders, minibatches=4):
     """[keys, pairs]: whether two rows of the batch fall into one minibatch."""
-    keys, size = orders.shape
+    size = orders.shape[1]
     where = np.empty_like(orders)
     np.put_along_axis(where, orders, np.broadcast_to(np.arange(size), orders.shape), 1)
     group = where // (size // minibatches)

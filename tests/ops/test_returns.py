@@ -134,7 +134,7 @@ def test_gradients_flow_and_no_terminal_value_leaks_into_them():
 
 
 def test_a_terminal_reward_stays_in_its_episode():
-    """As in gym's wrapper it did not: cut where an episode starts, not with the same step's done."""
+    """The cut is where an episode starts; gym's wrapper cut with the same step's done."""
     start = jnp.array([True, False, True])
     for transform in (lambda f: f, jax.jit):
         last, sums = transform(discounted_sum)(jnp.ones(3), start, 0.99, jnp.float32(100.0))

@@ -1,0 +1,108 @@
+"""A run read back from its directory, finished or not, without touching it. Axes: M members."""
+
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from purerl.engine.population import Population, keys
+from purerl.engine.programs import RunState, init_program, member_batch
+from purerl.engine.record import CHECKPOINTS, CONFIG, hparams_of, read_config, rebuild
+from purerl.errors import UsageError
+from purerl.types import Agent
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A run as one of its checkpoints left it.
+
+    Attributes:
+      agent: what was trained.
+      population: the members.
+      state: their RunState, on the device.
+      step: iterations done.
+      config: what config.json says.
+    """
+
+    agent: Agent
+    population: Population
+    state: RunState
+    step: int
+    config: dict[str, Any]
+
+    @property
+    def env_steps(self) -> int:
+        """Environment steps of one member."""
+        return self.step * self.agent.steps_per_update
+
+
+def load(run_dir: str | Path, step: int | None = None) -> Loaded:
+    """Restore the newest complete checkpoint of a run, or the one at `step`.
+
+    Args:
+      run_dir: what `train` wrote; another process may still be training in it.
+      step: environment steps of one member; by default those of the newest checkpoint.
+
+    Raises:
+      UsageError: the directory is no run, has no complete checkpoint, or none at `step`.
+    """
+    path = Path(run_dir)
+    config = read_config(path)
+    try:
+        agent, members = rebuild(config), _members(config)
+        unit, saved_unit = agent.steps_per_update, config["steps_per_update"]
+    except (AttributeError, ImportError, KeyError, TypeError) as error:
+        reason = " ".join(f"{type(error).__name__}: {error}".split())
+        raise UsageError(
+            f"run_dir={str(path)!r}: its {CONFIG} describes no run ({reason})"
+        ) from None
+    if unit != saved_unit:
+        raise UsageError(
+            f"run_dir={str(path)!r}: its iterations have {saved_unit} steps, here they have {unit}"
+        )
+    member_keys = jax.eval_shape(keys, members.seeds)
+    hparams = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), members.hparams)
+    init = init_program(agent, members.size, member_batch(members.size, None))
+    state, iteration = _restore(path, step, unit, jax.eval_shape(init, member_keys, hparams))
+    return Loaded(agent, members, state, iteration, config)
+
+
+def _members(config: dict[str, Any]) -> Population:
+    """The population of a config.json, whose hyperparameters are numbers or lists of M."""
+    seeds = np.asarray(config["seeds"], np.uint32)
+    hparams = hparams_of(config)
+    is_leaf = lambda x: isinstance(x, list)
+    spread = lambda x: np.broadcast_to(np.asarray(x, np.float32), seeds.shape)
+    return Population(seeds, jax.tree.map(spread, hparams, is_leaf=is_leaf))
+
+
+def _restore(run_dir: Path, step: int | None, unit: int, like: Any) -> tuple[RunState, int]:
+    """(state, iteration) of a checkpoint; `step` and `unit` in environment steps.
+
+    Opened without `cleanup_tmp_directories`, which would take from a run in progress the
+    checkpoint that it is writing.
+    """
+    from orbax.checkpoint import v1 as ocp
+
+    logging.getLogger("absl").setLevel(logging.ERROR)
+    path = (run_dir / CHECKPOINTS).absolute()
+    # Orbax would make the directory.
+    checkpointer = ocp.training.Checkpointer(path) if path.is_dir() else None
+    steps = [int(c.step) for c in checkpointer.checkpoints] if checkpointer else []
+    if checkpointer is None or not steps:
+        raise UsageError(f"run_dir={str(run_dir)!r}: has no complete checkpoint yet")
+    try:
+        iteration = steps[-1] if step is None else step // unit
+        if iteration not in steps or (step or 0) % unit:
+            kept = ", ".join(str(s * unit) for s in steps)
+            raise UsageError(f"step={step}: no checkpoint; there are those at {kept}")
+        device = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+        abstract = jax.tree.map(
+            lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=device), like
+        )
+        return checkpointer.load(iteration, abstract), iteration
+    finally:
+        checkpointer.close()

@@ -1,0 +1,134 @@
+"""Evaluate a trained run: `python -m purerl.evaluate RUN_DIR`. Axes: M members, E episodes."""
+
+import dataclasses
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Literal
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import tyro
+from rich.console import Console
+
+from purerl.engine import Evaluation
+from purerl.engine.display import evaluation_table
+from purerl.engine.load import Loaded, load
+from purerl.engine.population import keys
+from purerl.engine.programs import enable_cache, evaluate_program
+from purerl.engine.train import MAX_EPISODE_STEPS
+from purerl.errors import UsageError, positive
+from purerl.experiment import INTERRUPTED, USAGE_ERROR, _quietly
+
+
+@dataclasses.dataclass(frozen=True)
+class Flags:
+    """What is evaluated."""
+
+    run_dir: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN_DIR")]
+    """The directory of a run, finished or not."""
+    episodes: int = 64
+    """Episodes of each member, as many greedy as sampled."""
+    members: Literal["all"] | tuple[int, ...] = "all"
+    """The members evaluated, by number."""
+    step: int | None = None
+    """The checkpoint, in environment steps of one member; by default the newest."""
+
+
+def evaluate(
+    run_dir: str | Path,
+    *,
+    episodes: int = 64,
+    members: Sequence[int] | None = None,
+    step: int | None = None,
+) -> Evaluation:
+    """Evaluate the policies of a checkpoint, as training evaluates them.
+
+    The randomness is a function of member and step, of the stream that training evaluates with:
+    with the same `episodes` and all members, the numbers are those of training, bit for bit.
+
+    Args:
+      run_dir: what `train` wrote.
+      episodes: E, of each member, as many greedy as sampled.
+      members: those evaluated, M of them; by default all.
+      step: environment steps of one member at the checkpoint; by default the newest.
+
+    Returns:
+      Host arrays [M, E]. Frozen members are evaluated as they were before they were frozen.
+
+    Raises:
+      UsageError: no run, no such checkpoint or member, or no episodes.
+    """
+    positive("episodes", episodes)
+    loaded = load(run_dir, step)
+    return evaluate_members(loaded, choose_members(loaded, members), episodes)
+
+
+def choose_members(loaded: Loaded, members: Sequence[int] | None) -> np.ndarray:
+    """int [M] the members that are meant; None means all.
+
+    Raises:
+      UsageError: none, one twice, or one that there is not.
+    """
+    size = loaded.population.size
+    chosen = np.arange(size) if members is None else np.asarray(members, int)
+    if not chosen.size or len(set(chosen)) < len(chosen):
+        raise UsageError(f"members={chosen.tolist()}: must be different numbers, at least one")
+    if wrong := [int(m) for m in chosen if not 0 <= m < size]:
+        raise UsageError(f"member={wrong[0]}: must be from 0 to {size - 1}, the run's last member")
+    return chosen
+
+
+def evaluate_members(loaded: Loaded, members: np.ndarray, episodes: int) -> Evaluation:
+    """Host arrays [M, E] of the members [M] that are meant."""
+    enable_cache()
+    agent = loaded.agent
+    limit = agent.env.max_episode_steps or MAX_EPISODE_STEPS
+    program = jax.jit(evaluate_program(agent, len(members), episodes, limit))
+    rows = lambda tree: jax.tree.map(lambda x: x[members], tree)
+    learner, hparams = rows((loaded.state.train.learner, loaded.population.hparams))
+    member_keys = keys(loaded.population.seeds[members])
+    return jax.device_get(program(learner, member_keys, hparams, jnp.int32(loaded.step)))
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The command line; the exit code is 0, 2 after wrong input and 130 after an interrupt."""
+    argv = list(sys.argv[1:] if argv is None else argv)
+    try:
+        flags = _quietly(Flags, argv, "Evaluate the policies of a run, greedy and sampled.")
+        positive("episodes", flags.episodes)
+        loaded = load(flags.run_dir, flags.step)
+        members = choose_members(loaded, None if flags.members == "all" else flags.members)
+        _report(loaded, members, evaluate_members(loaded, members, flags.episodes))
+    except UsageError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return USAGE_ERROR
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    return 0
+
+
+def _report(loaded: Loaded, members: np.ndarray, found: Evaluation) -> None:
+    console = Console(highlight=False, soft_wrap=True)
+    frozen = np.asarray(loaded.state.frozen)[members] >= 0
+    score = lambda returns: np.where(frozen, np.nan, np.asarray(returns, float).mean(1))
+    greedy, episodes = score(found.greedy), found.greedy.shape[1]
+    title = f"evaluation after {loaded.env_steps:,} steps, {episodes} episodes a member"
+    console.print(f"{loaded.agent.env.name}, {loaded.config['agent'].rsplit('.', 1)[-1]}")
+    console.print(evaluation_table(title, greedy, score(found.sampled)))
+    if not frozen.all():
+        best = int(np.nanargmax(greedy))
+        seed = loaded.population.seeds[members[best]]
+        console.print(
+            f"best member {members[best]} (seed {seed}): {greedy[best]:.1f} greedy,"
+            f" episodes of {found.greedy[best].min():.1f} to {found.greedy[best].max():.1f},"
+            f" {found.greedy_length[best].mean():.1f} steps long"
+        )
+    if frozen.any():
+        numbers = ", ".join(str(m) for m in members[frozen])
+        console.print(f"frozen, and not counted above: member {numbers}")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

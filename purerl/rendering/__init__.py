@@ -1,0 +1,1 @@
+"""Pictures of episodes: one file for each way of drawing."""
