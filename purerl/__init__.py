@@ -4,8 +4,8 @@ import importlib.metadata
 import sys
 
 # Before anything that older versions cannot parse or import: one line, and no traceback.
-if sys.version_info < (3, 12):
-    sys.exit("purerl needs Python >= 3.12; this is %d.%d" % sys.version_info[:2])
+if sys.version_info < (3, 12):  # noqa: UP036
+    sys.exit("purerl needs Python >= 3.12; this is %d.%d" % sys.version_info[:2])  # noqa: UP031
 _jax = importlib.metadata.version("jax")
 if tuple(int(n) for n in _jax.split(".")[:2]) < (0, 11):
     sys.exit(f"purerl needs jax >= 0.11, < 0.12; installed is {_jax}")

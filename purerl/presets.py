@@ -11,19 +11,33 @@ from typing import Any
 
 PRESETS: dict[str, dict[str, dict[str, Any]]] = {
     "ppo": {
-        "*": {"total_steps": 1_000_000},
-        "gymnax/CartPole-v1": {
-            "total_steps": 500_000, "num_envs": 16, "unroll_length": 128,
-            "learning_rate": 1e-3, "schedule": "linear",
+        "*": {"total_steps": 1_000_000, "schedule": "linear"},
+        "gymnax/*": {"num_envs": 16, "learning_rate": 1e-3},
+        "gymnax/CartPole-v1": {"total_steps": 500_000},
+        "gymnax/Acrobot-v1": {"total_steps": 500_000},
+        "gymnax/MountainCar-v0": {"total_steps": 500_000, "discount": 0.995},
+        "gymnax/Pendulum-v1": {
+            "discount": 0.95, "entropy_coef": 0.0, "num_epochs": 8, "normalize_obs": True,
+            "normalize_reward": True, "initial_log_std": -0.5,
         },
-        "gymnax/Acrobot-v1": {
-            "total_steps": 500_000, "num_envs": 16, "unroll_length": 128,
-            "learning_rate": 1e-3, "schedule": "linear",
+        "gymnax/MountainCarContinuous-v0": {
+            "discount": 0.999, "entropy_coef": 0.0, "normalize_obs": True,
+            "normalize_reward": True, "num_epochs": 8,
+        },
+        "gymnax/*-MinAtar": {
+            "total_steps": 10_000_000, "num_envs": 64, "num_minibatches": 8,
+            "activation": "relu", "learning_rate": 5e-3,
         },
         "brax/*": {
-            "total_steps": 5_000_000, "num_envs": 64, "normalize_obs": True, "entropy_coef": 0.0,
+            "total_steps": 5_000_000, "num_envs": 64, "num_minibatches": 8, "num_epochs": 8,
+            "learning_rate": 5e-4, "discount": 0.99, "entropy_coef": 0.0, "normalize_obs": True,
+            "normalize_reward": True, "initial_log_std": -1.0,
         },
-        "brax/inverted_pendulum": {"total_steps": 300_000, "num_envs": 16},
+        "brax/inverted_pendulum": {
+            "total_steps": 400_000, "num_envs": 16, "num_minibatches": 4, "num_epochs": 4,
+            "learning_rate": 1e-3, "discount": 0.995, "initial_log_std": -2.0,
+        },
+        "brax/reacher": {"discount": 0.95},
     },
 }  # fmt: skip
 

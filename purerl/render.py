@@ -24,6 +24,7 @@ from purerl.rendering.classic import SCENES
 from purerl.rendering.episode import Episode, play
 
 FRAME_SECONDS = 0.04  # at least, between frames: browsers slow down faster GIFs
+MOST_FRAMES = 1200  # of a GIF, which then stays under 2 MB
 
 
 @dataclasses.dataclass(frozen=True)
@@ -74,13 +75,13 @@ def render(
     env = loaded.agent.env
     path = _output(Path(run_dir), env, output)
     row = _member(Path(run_dir), loaded, member)
-    steps = steps or env.max_episode_steps or MAX_EPISODE_STEPS
-    episode = play(loaded, row, steps, seed)
+    limit = env.max_episode_steps or MAX_EPISODE_STEPS
+    episode = play(loaded, row, limit if steps is None else steps, seed)
     try:
         if isinstance(env, Brax):
             write_html(path, env, episode)
         else:
-            write_gif(path, *frames(env.name, episode))
+            write_gif(path, *frames(env.name, episode), grids.PALETTES.get(env.name, ()))
     except OSError as error:
         raise UsageError(f"output={str(path)!r}: cannot be written: {error.strerror}") from None
     return path, episode
@@ -94,7 +95,7 @@ def drawable() -> tuple[str, ...]:
 def frames(env_name: str, episode: Episode) -> tuple[Iterator[Image], int]:
     """(pictures, milliseconds of each): the first state, every n-th, and the last."""
     seconds = SCENES[env_name].step_seconds if env_name in SCENES else grids.STEP_SECONDS
-    stride = max(1, round(FRAME_SECONDS / seconds))
+    stride = max(1, round(FRAME_SECONDS / seconds), -(-episode.length // MOST_FRAMES))
     moments = [*range(0, episode.length, stride), episode.length]
     returns = np.concatenate([[0.0], episode.reward.cumsum()])
 

@@ -82,7 +82,7 @@ def unroll(
         act_key, env_key = jax.random.split(key)
         carry, action, extras = act(act_key, carry, state.obs, state.start)
         new, timestep = step_batch(env_key, env, state, action, params, restart)
-        write = timestep.truncated & (slots[:, None] == truncations)
+        write = timestep.truncated[None] & (slots[:, None] == truncations[None])
         seen = jax.tree.map(
             lambda x: jnp.broadcast_to(x, (slots.size, *x.shape)), (carry, timestep.obs)
         )

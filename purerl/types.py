@@ -69,8 +69,8 @@ class Agent:
         evaluation, export and play need; the action is in the environment's own units.
       initial_carry: (batch) -> the memory of `batch` fresh episodes, every leaf [batch, ...];
         () if the policy has none.
-      hparams: the algorithm's default HParams: a NamedTuple of floats with a field `env_params`, the
-        environment parameters that sweep.
+      hparams: the algorithm's default HParams: a NamedTuple of floats, with a field `env_params`
+        for the environment parameters that sweep.
       env: the environment the functions were made for.
       config: the static settings they were made with.
       steps_per_update: environment steps of one `update`, over all its environments.

@@ -50,6 +50,8 @@ class Config:
     """Units of that memory."""
     squash: bool = False
     """Tanh-squashed normal policy for continuous actions, instead of a clipped normal."""
+    initial_log_std: float = 0.0
+    """Of the normal policy for continuous actions, in units of half the action range."""
     normalize_obs: bool = False
     """Normalise observations by their running mean and variance."""
     normalize_reward: bool = False
@@ -163,13 +165,14 @@ def loss(params: Any, batch: Batch, policy: Policy, config: Config, hparams: HPa
 
 
 @functools.cache
-def make(env: Environment, config: Config = Config(), policy: Policy | None = None) -> Agent:  # noqa: B008
+def make(env: Environment, config: Config = Config(), policy: Policy | None = None) -> Agent:
     """PPO for one environment; a policy of your own replaces the built-in actor-critic.
 
     Raises:
       UsageError: a setting that cannot be, before anything compiles.
     """
     check(env, config)
+    normalize_obs = config.normalize_obs and isinstance(env.observation_space, Box)
     policy = policy or actor_critic(
         env.observation_space,
         env.action_space,
@@ -180,24 +183,28 @@ def make(env: Environment, config: Config = Config(), policy: Policy | None = No
         core=config.core,
         core_size=config.core_size,
         squash=config.squash,
+        initial_log_std=config.initial_log_std,
     )
-    recurrent = policy.initial_carry(1) != ()
+    recurrent = bool(jax.tree.leaves(policy.initial_carry(1)))
     num_envs, length = config.num_envs, config.unroll_length
     # Without memory a row is one step of one environment; with it, all steps of one.
     rows, row_length = (num_envs, length) if recurrent else (num_envs * length, 1)
+    if rows % config.num_minibatches:
+        unit = "num_envs" if recurrent else "num_envs * unroll_length"
+        raise UsageError(f"num_minibatches={config.num_minibatches}: must divide {unit} = {rows}")
 
     def init(key: Key, hparams: HParams) -> TrainState:
         params_key, env_key = jax.random.split(key)
         params = policy.init(params_key)
         opt_state = optimizer(config, hparams, Clock(jnp.int32(0), jnp.int32(1))).init(params)
-        obs_stats = statistics.init(env.observation_space.shape if config.normalize_obs else ())
+        obs_stats = statistics.init(env.observation_space.shape if normalize_obs else ())
         learner = Learner(params, opt_state, obs_stats, statistics.init())
         world = reset_batch(env_key, env, num_envs, hparams.env_params)
         actor = Actor(world, policy.initial_carry(num_envs), jnp.zeros(num_envs))
         return TrainState(learner, actor)
 
     def see(learner: Learner, obs: jax.Array) -> jax.Array:
-        return statistics.normalize(learner.obs_stats, obs) if config.normalize_obs else obs
+        return statistics.normalize(learner.obs_stats, obs) if normalize_obs else obs
 
     def update(
         key: Key, state: TrainState, hparams: HParams, clock: Clock
@@ -287,7 +294,7 @@ def make(env: Environment, config: Config = Config(), policy: Policy | None = No
             (order, jax.random.split(loss_key, steps)),
         )
         obs_stats = learner.obs_stats
-        if config.normalize_obs:
+        if normalize_obs:
             obs_stats = statistics.update(obs_stats, rollout.obs)
         metrics |= {name: x.mean() for name, x in terms.items()}
         # Nothing has been learnt yet in the first minibatch: rollout and loss must agree there.
@@ -315,11 +322,6 @@ def check(env: Environment, config: Config) -> None:
     choose("core", config.core, ["none", *CORES])
     choose("schedule", config.schedule, ["constant", "linear"])
     choose("reset_mode", config.reset_mode, ["pool", "full"])
-    rows, unit = config.num_envs * config.unroll_length, "num_envs * unroll_length"
-    if config.core != "none":
-        rows, unit = config.num_envs, "num_envs (with a core, rows are whole environments)"
-    if rows % config.num_minibatches:
-        raise UsageError(f"num_minibatches={config.num_minibatches}: must divide {unit} = {rows}")
     if config.torso == "cnn" and len(env.observation_space.shape) != 3:
         shape = env.observation_space.shape
         raise UsageError(f"torso='cnn': needs observations [height, width, channels], not {shape}")

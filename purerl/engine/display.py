@@ -23,7 +23,7 @@ PLAIN_SECONDS = 10.0  # between progress lines where there is no terminal
 
 
 class Display:
-    """Prints what happens, or nothing if not `wanted`. A bar on a terminal, plain lines elsewhere."""
+    """Prints what happens if `wanted`: a bar on a terminal, plain lines elsewhere."""
 
     def __init__(self, wanted: bool):
         self._console = Console(quiet=not wanted, highlight=False, soft_wrap=True)

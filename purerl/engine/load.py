@@ -90,7 +90,7 @@ def _restore(run_dir: Path, step: int | None, unit: int, like: Any) -> tuple[Run
     logging.getLogger("absl").setLevel(logging.ERROR)
     path = (run_dir / CHECKPOINTS).absolute()
     # Orbax would make the directory.
-    checkpointer = ocp.training.Checkpointer(path) if path.is_dir() else None
+    checkpointer = ocp.training.Checkpointer(str(path)) if path.is_dir() else None
     steps = [int(c.step) for c in checkpointer.checkpoints] if checkpointer else []
     if checkpointer is None or not steps:
         raise UsageError(f"run_dir={str(run_dir)!r}: has no complete checkpoint yet")

@@ -34,7 +34,7 @@ def population(hparams: Any, seeds: int | Sequence[int]) -> Population:
     """Every configuration with every seed, configurations outermost.
 
     Args:
-      hparams: leaves are numbers, or [C] arrays of C configurations.
+      hparams: leaves are numbers, or [C] arrays or lists of C configurations.
       seeds: how many (0, 1, ...), or which.
 
     Raises:
@@ -45,7 +45,7 @@ def population(hparams: Any, seeds: int | Sequence[int]) -> Population:
         raise UsageError(f"seeds={seeds}: must be positive")
     if len(set(chosen)) < len(chosen) or min(chosen) < 0 or max(chosen) >= 2**32:
         raise UsageError(f"seeds={chosen}: must be different numbers from 0 to 4294967295")
-    leaves, structure = jax.tree.flatten(hparams)
+    leaves, structure = jax.tree.flatten(hparams, is_leaf=lambda x: isinstance(x, list))
     sizes = {np.shape(leaf)[0] for leaf in leaves if np.ndim(leaf)}
     if len(sizes) > 1:
         raise UsageError(

@@ -20,7 +20,8 @@ from purerl.engine.population import Population
 from purerl.errors import UsageError
 from purerl.types import Agent
 
-CONFIG, METRICS, CHECKPOINTS, CURVE = "config.json", "metrics.csv", "checkpoint", "curve.png"
+CONFIG, METRICS, RESULT = "config.json", "metrics.csv", "result.json"
+CHECKPOINTS, CURVE = "checkpoint", "curve.png"
 
 
 def describe(agent: Agent, population: Population, **settings: Any) -> dict[str, Any]:
@@ -66,11 +67,11 @@ def read_config(run_dir: Path) -> dict[str, Any]:
         raise UsageError(f"run_dir={str(run_dir)!r}: is no run ({CONFIG}: {error})") from None
 
 
-def write_config(run_dir: Path, config: dict[str, Any]) -> None:
-    """Write config.json whole or not at all."""
-    part = run_dir / (CONFIG + ".part")
-    part.write_text(json.dumps(config, indent=2) + "\n")
-    os.replace(part, run_dir / CONFIG)
+def write_json(path: Path, content: dict[str, Any]) -> None:
+    """Write a file whole or not at all."""
+    part = path.with_name(path.name + ".part")
+    part.write_text(json.dumps(content, indent=2) + "\n")
+    os.replace(part, path)
 
 
 def rebuild(config: dict[str, Any]) -> Agent:
@@ -107,7 +108,7 @@ class MetricsFile:
         self._header = ",".join(["step", "member", "seed", *names, "metric", "value"])
 
     def start(self, after: int) -> None:
-        """Make the file hold exactly the rows up to step `after`: what a resumed run repeats goes."""
+        """Keep exactly the rows up to step `after`: what a resumed run repeats goes."""
         lines = self._path.read_text().splitlines() if after and self._path.exists() else []
         kept = [x for x in lines[1:] if x.count(",") == self._header.count(",")]
         kept = [x for x in kept if int(x.split(",", 1)[0]) <= after]

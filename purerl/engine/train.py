@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from purerl.analysis import plot_curve
+from purerl.analysis import plot_curve, summary
 from purerl.engine.checkpoint import Checkpoints
 from purerl.engine.display import Display
 from purerl.engine.loggers import LOGGERS, Logger, open_logger
@@ -30,13 +30,15 @@ from purerl.engine.programs import (
 )
 from purerl.engine.record import (
     CHECKPOINTS,
+    CONFIG,
     CURVE,
+    RESULT,
     MetricsFile,
     describe,
     differences,
     read_config,
     read_metric,
-    write_config,
+    write_json,
 )
 from purerl.errors import UsageError, choose, positive
 from purerl.types import Agent, Metrics
@@ -91,6 +93,21 @@ class Result:
     def sampled_returns(self) -> np.ndarray:
         """Evaluation return of each member with sampled actions, [M]; NaN for the frozen ones."""
         return _scores(self.evaluation.sampled, self.frozen)
+
+    def table(self) -> dict[str, Any]:
+        """The closing table as plain numbers, which is what result.json holds."""
+        return {
+            "steps": self.steps,
+            "greedy": summary(self.returns),
+            "sampled": summary(self.sampled_returns),
+            "steps_per_second": round(self.steps_per_second),
+            "compile_seconds": round(self.compile_seconds, 2),
+            "train_seconds": round(self.train_seconds, 2),
+            "evaluate_seconds": round(self.evaluate_seconds, 2),
+            "interrupted": self.interrupted,
+            "frozen": {str(member): step for member, step in self.frozen.items()},
+            "device": jax.devices()[0].device_kind,
+        }
 
 
 def train(
@@ -297,7 +314,7 @@ def _run(
         checkpoints.close()
     if path:
         _draw(path, agent, members.size, _scores(evaluation.greedy, frozen))
-    return Result(
+    result = Result(
         agent=agent,
         population=members,
         state=state,
@@ -311,6 +328,9 @@ def _run(
         interrupted=step < plan.updates,
         run_dir=path,
     )
+    if path:
+        write_json(path / RESULT, result.table())
+    return result
 
 
 class Interrupt:
@@ -348,7 +368,7 @@ def prepare(path: Path, settings: dict[str, Any], resume: bool) -> None:
         if path.exists() and (not path.is_dir() or any(path.iterdir())):
             raise UsageError(f"run_dir={str(path)!r}: exists; choose another, or --resume {path}")
         path.mkdir(parents=True, exist_ok=True)
-        write_config(path, settings)
+        write_json(path / CONFIG, settings)
     except OSError as error:
         raise UsageError(f"run_dir={str(path)!r}: cannot be written: {error.strerror}") from None
 

@@ -53,6 +53,7 @@ class ActorCritic(nn.Module):
       shared: one torso and core for both heads.
       core: "none" or a name in CORES; `core_size` units follow the torso.
       squash: a tanh-squashed instead of a plain normal policy on a Box.
+      initial_log_std: of that normal, a parameter that no observation changes.
       categories: of a Discrete observation, which is then one-hot encoded.
     """
 
@@ -65,6 +66,7 @@ class ActorCritic(nn.Module):
     core: str = "none"
     core_size: int = 64
     squash: bool = False
+    initial_log_std: float = 0.0
     categories: int = 0
 
     def setup(self):
@@ -76,7 +78,9 @@ class ActorCritic(nn.Module):
         self.value_head = Head(1, gain=1.0)
         if isinstance(self.action_space, Box):
             size = int(np.prod(self.action_space.shape))
-            self.log_std = self.param("log_std", nn.initializers.zeros, (size,))
+            self.log_std = self.param(
+                "log_std", nn.initializers.constant(self.initial_log_std), (size,)
+            )
 
     def encode(self, obs: jax.Array) -> list[jax.Array]:
         """[..., *observation] -> one [..., F] a tower."""
@@ -111,10 +115,11 @@ class ActorCritic(nn.Module):
 
 def actor_critic(observation_space: Space, action_space: Space, **network: Any) -> Policy:
     """The Policy of an `ActorCritic`; keyword arguments are the module's attributes."""
+    categories = observation_space.n if isinstance(observation_space, Discrete) else 0
     module = ActorCritic(
         action_space,
-        obs_rank=len(observation_space.shape),
-        categories=observation_space.n if isinstance(observation_space, Discrete) else 0,
+        obs_rank=1 if categories else len(observation_space.shape),
+        categories=categories,
         **network,
     )
     recurrent = module.core != "none"

@@ -19,12 +19,12 @@ ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {
 
 
 def orthogonal(gain: float) -> Initializer:
-    """Orthogonal kernels of one gain, as PPO's implementations use (Huang et al. 2022, detail 2)."""
+    """Orthogonal kernels of one gain, as PPO implementations use (Huang et al. 2022, detail 2)."""
     return nn.initializers.orthogonal(gain)
 
 
 class Dense(nn.Module):
-    """An affine layer with an orthogonal kernel and no bias at first, [..., F] -> [..., features]."""
+    """An affine layer, orthogonal kernel and zero bias at first: [..., F] -> [..., features]."""
 
     features: int
     gain: float = float(np.sqrt(2))

@@ -23,5 +23,5 @@ def write_html(path: Path, env: Brax, episode: Episode) -> None:
 
 
 def step_seconds(env: Brax) -> float:
-    """Simulated seconds of one step: some physics steps make one of brax, some of those one here."""
+    """Simulated seconds of one step here, which is `action_repeat` steps of brax."""
     return float(env._env.dt) * env._repeat

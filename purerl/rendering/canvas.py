@@ -13,7 +13,7 @@ PAPER, INK, SOFT, PALE = "#fbfaf7", "#22303c", "#9aa5ad", "#e6e4dd"
 BLUE, ORANGE, GREEN, RED = "#2f6f9f", "#d9822b", "#4b8f5b", "#c2473d"
 
 FINER = 3  # pixels are drawn this much finer than shown: Pillow draws without antialiasing
-COLOURS = 64  # of a GIF
+COLOURS = 63  # of a GIF; one more is what Pillow fills unchanged pixels with
 CAPTION = 26  # pixels below the picture
 END_MS = 1500  # for which the last frame stays
 
@@ -85,24 +85,35 @@ def captioned(picture: Image.Image, left: str, right: str) -> Image.Image:
     return whole
 
 
-def write_gif(path: Path, frames: Iterable[Image.Image], frame_ms: int) -> None:
-    """Write an endless GIF, all at once; equal neighbours become one longer frame."""
+def write_gif(
+    path: Path, frames: Iterable[Image.Image], frame_ms: int, colours: Sequence[str] = ()
+) -> None:
+    """Write an endless GIF, all at once; equal neighbours become one longer frame.
+
+    Args:
+      path: where.
+      frames: RGB pictures of one size.
+      frame_ms: how long each is shown, but for the last.
+      colours: those that must be kept beside those of the first and the last picture.
+    """
     pictures = list(frames)
-    # One palette for all, of the first and the last picture, so that colours do not flicker.
-    ends = Image.new("RGB", (pictures[0].width, pictures[0].height * 2))
-    ends.paste(pictures[0])
-    ends.paste(pictures[-1], (0, pictures[0].height))
-    palette = ends.quantize(COLOURS, dither=Image.Dither.NONE)
+    # One palette for all, so that colours do not flicker.
+    width, height = pictures[0].size
+    sample = Image.new("RGB", (width, 2 * height + 10 * len(colours)))
+    sample.paste(pictures[0])
+    sample.paste(pictures[-1], (0, height))
+    for i, colour in enumerate(colours):
+        sample.paste(colour, (0, 2 * height + 10 * i, width, 2 * height + 10 * (i + 1)))
+    palette = sample.quantize(COLOURS, dither=Image.Dither.NONE)
     indexed = [p.quantize(palette=palette, dither=Image.Dither.NONE) for p in pictures]
-    durations = [frame_ms] * (len(indexed) - 1) + [END_MS]
     data = io.BytesIO()
     indexed[0].save(
         data,
         "GIF",
         save_all=True,
         append_images=indexed[1:],
-        duration=durations,
+        duration=[frame_ms] * (len(indexed) - 1) + [END_MS],
         loop=0,
-        optimize=False,
+        optimize=True,
     )
     path.write_bytes(data.getvalue())

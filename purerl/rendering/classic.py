@@ -65,7 +65,7 @@ def pendulum(state: Values, params: Values, action: Any) -> Image:
     rod = [(0.0, 0.0), (-length * math.sin(theta), length * math.cos(theta))]
     canvas.line(rod, RED, 0.17 * length)
     canvas.disc((0, 0), 0.045 * length, INK)
-    if action is not None and abs(torque := float(action[0])) > 0.02:
+    if abs(torque := float(action[0])) > 0.1:
         _arrow(canvas, 0.42 * length, theta + math.pi / 2, torque / 2, length)
     return canvas.image()
 
@@ -137,9 +137,10 @@ def _arc(radius: float, begin: float, end: float) -> list[Point]:
 def _arrow(canvas: Canvas, radius: float, centre: float, amount: float, unit: float) -> None:
     """A bent arrow, anticlockwise where `amount`, at most 1 either way, is positive."""
     amount = max(-1.0, min(1.0, amount))
-    arc = _arc(radius, centre, centre + amount * 1.9)
+    side = math.copysign(1.0, amount)
+    begin = centre + 0.28 * side  # clear of the rod
+    arc = _arc(radius, begin, begin + 1.7 * amount)
     canvas.line(arc, INK, 0.03 * unit)
-    head = centre + amount * 1.9
-    size = 0.11 * unit * (1 if amount > 0 else -1)
-    tip = [(-0.7 * abs(size), 0.0), (0.7 * abs(size), 0.0), (0.0, size)]
-    canvas.polygon(turned(tip, head, arc[-1]), INK)
+    size = 0.11 * unit * math.sqrt(abs(amount))
+    tip = [(-0.7 * size, 0.0), (0.7 * size, 0.0), (0.0, size * side)]
+    canvas.polygon(turned(tip, begin + 1.7 * amount, arc[-1]), INK)

@@ -57,9 +57,8 @@ def draw(obs: np.ndarray, colours: tuple[str, ...]) -> Image.Image:
       obs: bool [H, W, C].
       colours: of the C channels.
     """
-    height, width, channels = obs.shape
     rgb = np.array([ImageColor.getrgb(c) for c in (*colours, GROUND)], np.uint8)
-    shown = np.where(obs.any(-1), obs.argmax(-1), channels)
+    shown = np.where(obs.any(-1), obs.argmax(-1), len(colours))
     pixels = np.kron(shown, np.ones((CELL, CELL), int))
     picture = rgb[pixels]
     picture[::CELL] = picture[:, ::CELL] = ImageColor.getrgb(LINES)

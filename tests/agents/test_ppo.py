@@ -77,6 +77,23 @@ class Lock:
         return state, TimeStep(jnp.zeros(1), right, jnp.bool_(True), jnp.bool_(False))
 
 
+class Dial:
+    """One step: reward 1 - ((a - 7) / 5)^2 for an action a in [0, 10]."""
+
+    name = "test/dial"
+    observation_space = Box.of(-1.0, 1.0, (1,))
+    action_space = Box.of(0.0, 10.0, (1,))
+    max_episode_steps = None
+    params = {}  # noqa: RUF012
+
+    def reset(self, key, params={}):
+        return jnp.int32(0), jnp.zeros(1)
+
+    def step(self, key, state, action, params={}):
+        reward = 1.0 - jnp.square((action[0] - 7.0) / 5.0)
+        return state, TimeStep(jnp.zeros(1), reward, jnp.bool_(True), jnp.bool_(False))
+
+
 class Grid:
     """One of four places is seen, a Discrete observation; the action must name it."""
 
@@ -692,11 +709,11 @@ def test_probes_of_the_policy(name):
     np.testing.assert_allclose(reward, 1.0, atol=0.01)
 
 
-def test_the_squashed_policy_finds_the_optimum_too():
-    env = purerl.make("probe/policy-continuous")
-    agent, _, state, _ = learnt(env, 120, squash=True)
+def test_actions_are_rewarded_in_the_units_of_the_environment():
+    """Were the rollout to take the policy's own action, it would be led to another one."""
+    agent, _, state, _ = learnt(Dial(), 120, squash=True)
     action, _ = agent.act(KEY, state.learner, (), jnp.zeros((1, 1)), True)
-    np.testing.assert_allclose(action, 0.5, atol=0.1)
+    np.testing.assert_allclose(action, 7.0, atol=0.5)
 
 
 def test_memory_solves_what_needs_memory():

@@ -1,0 +1,97 @@
+"""Does it learn? Runs each task's command as a user would and keeps what it reached.
+
+    python benchmarks/learning.py                       every task; hours on a laptop
+    python benchmarks/learning.py ppo-cartpole ppo-acrobot
+
+Results are merged into benchmarks/results/learning.json; `python benchmarks/tables.py` shows them.
+The score is the greedy evaluation return at the end: interquartile mean over seeds.
+"""
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import jax
+
+from purerl.engine.record import RESULT
+from purerl.errors import UsageError, choose
+
+ROOT = Path(__file__).parents[1]
+RESULTS = Path(__file__).parent / "results" / "learning.json"
+
+
+@dataclass(frozen=True)
+class Task:
+    """A command, and the least its score may be; None where a curve is only recorded."""
+
+    command: str
+    gate: float | None
+
+
+GYMNAX, BRAX = "experiments/ppo_gymnax.py", "experiments/ppo_brax.py"
+TASKS = {
+    "ppo-inverted_pendulum": Task(f"{BRAX} --seeds 64", 990),
+    "ppo-cartpole": Task(f"{GYMNAX} --env CartPole-v1 --seeds 16", 495),
+    "ppo-acrobot": Task(f"{GYMNAX} --env Acrobot-v1 --seeds 16", -86),
+    "ppo-pendulum": Task(f"{GYMNAX} --env Pendulum-v1 --seeds 16", -160),
+    "ppo-mountain_car_continuous": Task(f"{GYMNAX} --env MountainCarContinuous-v0 --seeds 16", 90),
+    "ppo-breakout": Task(f"{GYMNAX} --env Breakout-MinAtar --seeds 4", 28),
+    "ppo-space_invaders": Task(f"{GYMNAX} --env SpaceInvaders-MinAtar --seeds 4", 130),
+    "ppo-reacher": Task(f"{BRAX} --env reacher --seeds 16", None),
+    "ppo-hopper": Task(f"{BRAX} --env hopper --seeds 16", 1000),
+    "ppo-memory_chain-gru": Task(f"{GYMNAX} --env MemoryChain-bsuite --core gru --seeds 16", 0.99),
+    "ppo-memory_chain-feedforward": Task(f"{GYMNAX} --env MemoryChain-bsuite --seeds 16", None),
+}
+
+
+def run(name: str, task: Task) -> dict[str, object]:
+    """Run one task in its own process. -> its entry in the results."""
+    with tempfile.TemporaryDirectory() as scratch:
+        run_dir = Path(scratch) / name
+        words = [sys.executable, *task.command.split(), "--run-dir", str(run_dir)]
+        began = time.perf_counter()
+        child = subprocess.Popen(words, cwd=ROOT)
+        _, status, usage = os.wait4(child.pid, 0)
+        if status:
+            raise UsageError(f"task={name!r}: its command ended with status {status}")
+        result = json.loads((run_dir / RESULT).read_text())
+    score = result["greedy"]["iqm"]
+    return {
+        "command": f"python {task.command}",
+        "gate": task.gate,
+        "passed": None if task.gate is None else score >= task.gate,
+        **result,
+        "wall_seconds": round(time.perf_counter() - began, 1),
+        "peak_memory_mb": round(usage.ru_maxrss / 1024),
+        "cores": os.cpu_count(),
+        "jax": jax.__version__,
+        "date": time.strftime("%Y-%m-%d"),
+    }
+
+
+def main(names: list[str]) -> int:
+    for name in names:
+        choose("task", name, TASKS)
+    failed = []
+    for name in names or TASKS:
+        print(f"== {name}: python {TASKS[name].command}", flush=True)
+        entry = run(name, TASKS[name])
+        known = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
+        RESULTS.write_text(
+            json.dumps(dict(sorted((known | {name: entry}).items())), indent=1) + "\n"
+        )
+        failed += [name] if entry["passed"] is False else []
+    print(f"below their gate: {', '.join(failed)}" if failed else "all at or above their gates")
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main(sys.argv[1:]))
+    except UsageError as error:
+        sys.exit(f"error: {error}")

@@ -1,0 +1,265 @@
+"""How fast is it? Steps per second, compile time and peak memory of PPO, as JSON.
+
+    python benchmarks/throughput.py
+    python benchmarks/throughput.py --purejaxrl DIR     DIR: a checkout of PureJaxRL, beside ours
+
+Everything that is compared runs in one process, alternating, and is reported as the median of
+several repeats; compiling is timed apart, each in a new process. The work is 64 environments x 128
+steps, 4 epochs x 4 minibatches, 64-64 tanh networks on CartPole. Results are merged into
+benchmarks/results/throughput.json; `python benchmarks/tables.py` shows them.
+"""
+
+import argparse
+import importlib.util
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+import types
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+import purerl
+from purerl.agents import ppo
+from purerl.engine.population import keys, population
+from purerl.engine.programs import compile_programs, member_batch
+
+ROOT = Path(__file__).parents[1]
+RESULTS = Path(__file__).parent / "results" / "throughput.json"
+CONFIG = ppo.Config(num_envs=64, unroll_length=128, num_epochs=4, num_minibatches=4)
+STEPS = CONFIG.num_envs * CONFIG.unroll_length
+
+
+def ours(env: str, members: int, updates: int, batch: int | None = None) -> Callable[[], Any]:
+    """A call that runs `updates` iterations of `members` members."""
+    agent = ppo.make(purerl.make(env), CONFIG)
+    programs = compile_programs(agent, members, member_batch(members, batch), 1, 1)
+    who = population(agent.hparams, members)
+    member_keys, hparams = keys(who.seeds), jax.tree.map(jnp.asarray, who.hparams)
+    state = [programs.init(member_keys, hparams)]
+    clock = (jnp.int32(0), jnp.int32(updates), jnp.int32(updates))
+
+    def call() -> Any:
+        state[0], metrics = programs.iterate(state[0], member_keys, hparams, *clock)
+        return metrics
+
+    return call
+
+
+def purejaxrl(checkout: Path, members: int, updates: int) -> Callable[[], Any]:
+    """A call that runs PureJaxRL's `ppo.py` for as many iterations, metrics reduced on device."""
+    sys.modules["wrappers"], sys.modules["distrax"] = _wrappers(), _distrax()
+    spec = importlib.util.spec_from_file_location("purejaxrl_ppo", checkout / "purejaxrl/ppo.py")
+    assert spec and spec.loader
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    config = {
+        "LR": 3e-4, "NUM_ENVS": 64, "NUM_STEPS": 128, "TOTAL_TIMESTEPS": updates * STEPS,
+        "UPDATE_EPOCHS": 4, "NUM_MINIBATCHES": 4, "GAMMA": 0.99, "GAE_LAMBDA": 0.95,
+        "CLIP_EPS": 0.2, "ENT_COEF": 0.01, "VF_COEF": 0.5, "MAX_GRAD_NORM": 0.5,
+        "ACTIVATION": "tanh", "ENV_NAME": "CartPole-v1", "ANNEAL_LR": False, "DEBUG": False,
+    }  # fmt: skip
+    one = module.make_train(config)
+    run = one if members == 1 else jax.vmap(one)
+    reduced = lambda key: run(key)["metrics"]["returned_episode_returns"].mean()
+    key = jax.random.PRNGKey(0)
+    key = key if members == 1 else jax.random.split(key, members)
+    compiled = jax.jit(reduced).lower(key).compile()
+    return lambda: compiled(key)
+
+
+def alternate(calls: dict[str, Callable[[], Any]], repeats: int) -> dict[str, list[float]]:
+    """Seconds of each call, `repeats` times in turn, after one call of each to warm up."""
+    for call in calls.values():
+        jax.block_until_ready(call())
+    seconds: dict[str, list[float]] = {name: [] for name in calls}
+    for _ in range(repeats):
+        for name, call in calls.items():
+            began = time.perf_counter()
+            jax.block_until_ready(call())
+            seconds[name].append(time.perf_counter() - began)
+    return seconds
+
+
+def matmul_limit(repeats: int) -> float:
+    """FLOP/s of a 1024 x 1024 x 1024 float32 product, which nothing here can pass."""
+    x = jnp.ones((1024, 1024))
+    product = jax.jit(jnp.matmul).lower(x, x).compile()
+    seconds = alternate({"product": lambda: [product(x, x) for _ in range(20)]}, repeats)
+    return 20 * 2 * 1024**3 / statistics.median(seconds["product"])
+
+
+def flops_per_step() -> float:
+    """Of the matrix products for one environment step: acting once, learning four times."""
+    tower = 4 * 64 + 64 * 64
+    forward = 2 * (2 * tower + 64 * 2 + 64 * 1)
+    return forward * (1 + CONFIG.num_epochs * 3)
+
+
+def throughput(members: list[int], checkout: Path | None, updates: int, repeats: int) -> dict:
+    """Steps/s over all members, ours and the peer's in turn."""
+    limit = matmul_limit(repeats)
+    out: dict[str, Any] = {"matmul_gflops": round(limit / 1e9)}
+    for count in members:
+        iterations = max(2, updates // count)
+        calls = {"purerl": ours("gymnax/CartPole-v1", count, iterations)}
+        if checkout:
+            calls["purejaxrl"] = purejaxrl(checkout, count, iterations)
+        seconds = alternate(calls, repeats)
+        steps = count * iterations * STEPS
+        rates = {name: steps / statistics.median(times) for name, times in seconds.items()}
+        row: dict[str, Any] = {f"{k}_steps_per_second": round(v) for k, v in rates.items()}
+        row["seconds"] = {k: [round(t, 4) for t in v] for k, v in seconds.items()}
+        row["fraction_of_matmul_limit"] = round(rates["purerl"] * flops_per_step() / limit, 3)
+        if checkout:
+            row["ratio"] = round(rates["purerl"] / rates["purejaxrl"], 2)
+        out[f"members_{count}"] = row
+        print(
+            f"members {count}: " + ", ".join(f"{k} {v}" for k, v in row.items() if k != "seconds")
+        )
+    return out
+
+
+def in_new_process(command: str, cache: str) -> tuple[dict[str, Any], float]:
+    """(result.json, peak MB) of an experiment in a process of its own, with that compile cache."""
+    with tempfile.TemporaryDirectory() as scratch:
+        words = [sys.executable, *command.split(), "--run-dir", f"{scratch}/run"]
+        env = os.environ | {"PURERL_CACHE": cache}
+        child = subprocess.Popen(words, cwd=ROOT, env=env, stdout=subprocess.DEVNULL)
+        _, status, usage = os.wait4(child.pid, 0)
+        if status:
+            sys.exit(f"error: {command} ended with status {status}")
+        return json.loads(
+            (Path(scratch) / "run" / "result.json").read_text()
+        ), usage.ru_maxrss / 1024
+
+
+def starts(repeats: int) -> dict[str, Any]:
+    """Compile seconds, tracing included: first start, and second from the cache."""
+    out: dict[str, Any] = {}
+    tasks = {
+        "cartpole": "experiments/ppo_gymnax.py --total-steps 8192",
+        "inverted_pendulum": "experiments/ppo_brax.py --total-steps 8192",
+    }
+    for name, command in tasks.items():
+        first, second = [], []
+        for _ in range(repeats):
+            with tempfile.TemporaryDirectory() as cache:
+                first.append(in_new_process(command, cache)[0]["compile_seconds"])
+                second.append(in_new_process(command, cache)[0]["compile_seconds"])
+        out[name] = {"first": statistics.median(first), "second": statistics.median(second)}
+        print(f"compile {name}: {out[name]}")
+    return out
+
+
+def memory() -> dict[str, Any]:
+    """Peak MB of a run and of one eight times as long."""
+    command = "experiments/ppo_gymnax.py --seeds 8 --eval-every 0 --total-steps {}"
+    peak = {str(n): round(in_new_process(command.format(n), "off")[1]) for n in (10**5, 8 * 10**5)}
+    print(f"peak MB by total_steps: {peak}")
+    return peak
+
+
+def _wrappers() -> types.ModuleType:
+    """What PureJaxRL's ppo.py asks of its `wrappers`, for gymnax 1.0, whose step returns six."""
+
+    class LogState(NamedTuple):
+        env: Any
+        total: Any
+        length: Any
+        returned: Any
+        returned_length: Any
+        time: Any
+
+    class Wrapper:
+        def __init__(self, env):
+            self._env = env
+
+        def __getattr__(self, name):
+            return getattr(self._env, name)
+
+    class LogWrapper(Wrapper):
+        def reset(self, key, params):
+            obs, env = self._env.reset(key, params)
+            zero, none = jnp.float32(0), jnp.int32(0)
+            return obs, LogState(env, zero, none, zero, none, none)
+
+        def step(self, key, state, action, params):
+            obs, env, reward, terminated, truncated, _ = self._env.step(
+                key, state.env, action, params
+            )
+            done, total, length = terminated | truncated, state.total + reward, state.length + 1
+            returned = jnp.where(done, total, state.returned)
+            returned_length = jnp.where(done, length, state.returned_length)
+            total, length = jnp.where(done, 0, total), jnp.where(done, 0, length)
+            state = LogState(env, total, length, returned, returned_length, state.time + 1)
+            info = {
+                "returned_episode_returns": returned,
+                "returned_episode_lengths": returned_length,
+                "timestep": state.time,
+                "returned_episode": done,
+            }
+            return obs, state, reward, done, info
+
+    module = types.ModuleType("wrappers")
+    vars(module).update(LogWrapper=LogWrapper, FlattenObservationWrapper=Wrapper)
+    return module
+
+
+def _distrax() -> types.ModuleType:
+    """Its Categorical: distrax itself does not import under jax 0.11."""
+
+    class Categorical:
+        def __init__(self, logits):
+            self.logits = jax.nn.log_softmax(logits)
+
+        def sample(self, seed):
+            return jax.random.categorical(seed, self.logits)
+
+        def log_prob(self, action):
+            return jnp.take_along_axis(self.logits, action[..., None], -1)[..., 0]
+
+        def entropy(self):
+            return -(jnp.exp(self.logits) * self.logits).sum(-1)
+
+    module = types.ModuleType("distrax")
+    vars(module).update(Categorical=Categorical)
+    return module
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
+    parser.add_argument("--purejaxrl", type=Path, help="a checkout of PureJaxRL to run beside ours")
+    parser.add_argument("--members", type=int, nargs="+", default=[1, 4, 64])
+    parser.add_argument("--updates", type=int, default=64, help="iterations a repeat, over members")
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--only", choices=["throughput", "starts", "memory"])
+    given = parser.parse_args()
+    device = jax.devices()[0]
+    entry: dict[str, Any] = {"cores": os.cpu_count(), "jax": jax.__version__}
+    entry["date"] = time.strftime("%Y-%m-%d")
+    if given.only in (None, "throughput"):
+        entry["throughput"] = throughput(
+            given.members, given.purejaxrl, given.updates, given.repeats
+        )
+    if given.only in (None, "starts"):
+        entry["compile_seconds"] = starts(min(given.repeats, 3))
+    if given.only in (None, "memory"):
+        entry["peak_mb_by_total_steps"] = memory()
+    known = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
+    name = f"{device.platform} {device.device_kind}"
+    known[name] = known.get(name, {}) | entry
+    RESULTS.write_text(json.dumps(known, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()

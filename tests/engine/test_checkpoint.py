@@ -1,0 +1,115 @@
+"""Checkpoints: exact, the newest complete one, and nothing half-written in the way."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from laws import changed
+
+from purerl.engine.checkpoint import KEPT, Checkpoints
+
+
+def state(step):
+    key = jax.random.key(step)
+    return {
+        "float": jax.random.normal(key, (3, 2)).at[0, 0].set(jnp.nan),
+        "half": jnp.full((3,), step, jnp.bfloat16),
+        "int": jnp.arange(3, dtype=jnp.int32) + step,
+        "bits": jnp.uint32([0, 2**32 - 1, step]),
+        "bool": jnp.array([True, False, True]),
+        "key": jax.random.split(key, 3),
+        "tiny": jnp.float32([1e-45, -0.0, jnp.inf]),
+        "empty": (),
+    }
+
+
+@pytest.fixture
+def checkpoints(tmp_path):
+    opened = Checkpoints(tmp_path / "checkpoint")
+    yield opened
+    opened.close()
+
+
+def like(tree):
+    return jax.tree.map(jnp.zeros_like, {k: v for k, v in tree.items() if k != "key"}) | {
+        "key": jax.random.split(jax.random.key(0), 3)
+    }
+
+
+def test_every_bit_and_type_comes_back(checkpoints):
+    assert checkpoints.latest() is None
+    saved = state(5)
+    checkpoints.save(5, saved)
+    checkpoints.wait()
+    restored = checkpoints.restore(5, like(saved))
+    assert changed(saved, restored) == []
+    assert jax.tree.map(lambda x: (x.dtype, x.weak_type), saved) == jax.tree.map(
+        lambda x: (x.dtype, x.weak_type), restored
+    )
+    assert all(isinstance(x, jax.Array) for x in jax.tree.leaves(restored))
+
+
+def test_what_is_saved_is_a_copy(checkpoints):
+    """The buffers may be donated as soon as save returns."""
+    x = {"x": jnp.arange(100_000.0)}
+    expected = np.array(x["x"])
+    checkpoints.save(1, x)
+    jax.jit(lambda t: jax.tree.map(lambda x: x * 0 - 1, t), donate_argnums=0)(x)
+    assert x["x"].is_deleted()
+    checkpoints.wait()
+    restored = checkpoints.restore(1, {"x": jnp.zeros(100_000)})
+    np.testing.assert_array_equal(restored["x"], expected)
+
+
+def test_the_newest_is_chosen_and_few_are_kept(checkpoints, tmp_path):
+    for step in (1, 2, 9, 10):  # 9 < 10 as numbers, not as words
+        checkpoints.save(step, state(step))
+    checkpoints.save(10, state(10))  # again: nothing happens
+    checkpoints.close()
+    reopened = Checkpoints(tmp_path / "checkpoint")
+    assert reopened.latest() == 10
+    assert changed(reopened.restore(10, like(state(0))), state(10)) == []
+    kept = sorted(int(p.name) for p in (tmp_path / "checkpoint").iterdir())
+    assert kept == [9, 10]
+    assert len(kept) == KEPT
+    reopened.close()
+
+
+def test_a_half_written_one_is_ignored_and_cleaned(checkpoints, tmp_path):
+    """A directory as a killed process leaves it: the name of what was not finished."""
+    checkpoints.save(3, state(3))
+    checkpoints.close()
+    root = tmp_path / "checkpoint"
+    names = {p.name for p in root.iterdir()}
+    torn = root / "4.orbax-checkpoint-tmp"
+    torn.mkdir()
+    (torn / "half").write_text("half")
+    reopened = Checkpoints(root)
+    assert reopened.latest() == 3
+    assert {p.name for p in root.iterdir()} == names
+    assert changed(reopened.restore(3, like(state(0))), state(3)) == []
+    reopened.save(4, state(4))
+    reopened.close()
+    assert Checkpoints(root).latest() == 4
+
+
+def test_a_failed_write_is_reported_and_the_last_one_intact(checkpoints, tmp_path, monkeypatch):
+    """With the directory gone for a moment, the error comes out at the next use."""
+    checkpoints.save(1, state(1))
+    checkpoints.wait()
+    root, away = tmp_path / "checkpoint", tmp_path / "away"
+    root.rename(away)
+    root.write_text("in the way")
+
+    def save_and_wait():
+        checkpoints.save(2, state(2))
+        checkpoints.wait()
+
+    with pytest.raises((OSError, ValueError)):
+        save_and_wait()
+    root.unlink()
+    away.rename(root)
+    reopened = Checkpoints(root)
+    assert reopened.latest() == 1
+    assert changed(reopened.restore(1, like(state(0))), state(1)) == []
+    reopened.close()

@@ -1,0 +1,106 @@
+"""TensorBoard and Weights & Biases get the interquartile mean over members."""
+
+import struct
+import sys
+import types
+
+import numpy as np
+import pytest
+import toys
+
+from purerl import UsageError
+from purerl.analysis import iqm
+from purerl.engine import train
+from purerl.engine.loggers import LOGGERS, open_logger
+
+VALUES = {
+    "loss/total": np.array([1.0, 2.0, 3.0, 400.0]),
+    "eval/return": np.array([np.nan, 5.0, np.nan, 7.0]),
+    "episode/return": np.full(4, np.nan),
+}
+
+
+def records(path):
+    """The payloads of a TFRecord file."""
+    data, at = path.read_bytes(), 0
+    while at < len(data):
+        (length,) = struct.unpack_from("<Q", data, at)
+        yield data[at + 12 : at + 12 + length]
+        at += 12 + length + 4
+
+
+def scalars(directory):
+    """{(tag, step): value} of all event files."""
+    proto = pytest.importorskip("tensorboardX.proto.event_pb2")
+    found = {}
+    for path in directory.glob("events*"):
+        for record in records(path):
+            event = proto.Event.FromString(record)
+            found |= {(v.tag, event.step): v.simple_value for v in event.summary.value}
+    return found
+
+
+def test_tensorboard_writes_events(tmp_path):
+    logger = open_logger("tensorboard", tmp_path, {})
+    logger.log(100, VALUES)
+    logger.close()
+    found = scalars(tmp_path / "tensorboard")
+    assert found.keys() == {("loss/total", 100), ("eval/return", 100)}
+    assert found["loss/total", 100] == pytest.approx(iqm(VALUES["loss/total"]))
+    assert found["eval/return", 100] == 6.0
+
+
+class FakeWandb(types.ModuleType):
+    """Remembers what it is told."""
+
+    def __init__(self):
+        super().__init__("wandb")
+        self.told = []
+
+    def init(self, **kwargs):
+        self.told.append(("init", kwargs))
+        return types.SimpleNamespace(
+            log=lambda values, step: self.told.append(("log", step, values)),
+            finish=lambda: self.told.append(("finish",)),
+        )
+
+
+def test_wandb_is_told(tmp_path, monkeypatch):
+    fake = FakeWandb()
+    monkeypatch.setitem(sys.modules, "wandb", fake)
+    logger = open_logger("wandb", tmp_path / "name", {"seeds": [0]})
+    logger.log(7, VALUES)
+    logger.close()
+    (_, init), (_, step, values), end = fake.told
+    assert (init["name"], init["config"], step) == ("name", {"seeds": [0]}, 7)
+    assert values == {"loss/total": pytest.approx(2.5), "eval/return": 6.0}
+    assert end == ("finish",)
+
+
+@pytest.mark.parametrize(("name", "package"), [("tensorboard", "tensorboardX"), ("wandb", "wandb")])
+def test_a_missing_package_is_one_line(tmp_path, monkeypatch, name, package):
+    monkeypatch.setitem(sys.modules, package, None)
+    with pytest.raises(UsageError) as caught:
+        open_logger(name, tmp_path, {})
+    assert str(caught.value) == f"logger={name!r}: is not installed; pip install 'purerl[{name}]'"
+
+
+def test_a_run_is_logged_and_closed(tmp_path, monkeypatch):
+    """All rows of metrics.csv arrive, and close comes last, also after a fault."""
+    fake = FakeWandb()
+    monkeypatch.setitem(sys.modules, "wandb", fake)
+    agent = toys.make()
+    unit = agent.steps_per_update
+    train(agent, 4 * unit, log_every=2 * unit, run_dir=tmp_path / "run", loggers=["wandb"])
+    assert [entry[0] for entry in fake.told] == ["init", *["log"] * (len(fake.told) - 2), "finish"]
+    assert [entry[1] for entry in fake.told[1:-1]][-1] == 4 * unit
+    assert "eval/return" in fake.told[-2][2]
+    assert fake.told[0][1]["config"]["total_steps"] == 4 * unit
+
+
+def test_unknown_loggers_are_refused(tmp_path):
+    agent = toys.make()
+    with pytest.raises(UsageError, match=r"logger='csv': must be one of tensorboard, wandb"):
+        train(agent, 100, run_dir=tmp_path / "run", loggers=["csv"])
+    assert LOGGERS == ("tensorboard", "wandb")
+    assert not (tmp_path / "run").exists()

@@ -1,0 +1,88 @@
+"""Who is trained: order, types, errors, and how the members are grouped."""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from purerl import UsageError
+from purerl.engine.population import EVALUATE, INIT, UPDATE, keys, population, stream
+from purerl.engine.programs import CPU_BATCH, member_batch, over_members
+
+
+class HParams(NamedTuple):
+    a: float = 0.1
+    b: float = 2.0
+    env_params: dict = {}  # noqa: RUF012
+
+
+def test_configurations_are_outermost():
+    members = population(HParams(a=[0.1, 0.2], env_params={"g": np.array([9.0, 8.0])}), 3)
+    assert members.size == 6
+    assert members.seeds.tolist() == [0, 1, 2, 0, 1, 2]
+    assert members.hparams.a.tolist() == np.float32([0.1, 0.1, 0.1, 0.2, 0.2, 0.2]).tolist()
+    assert members.hparams.env_params["g"].tolist() == [9, 9, 9, 8, 8, 8]
+    assert members.hparams.b.tolist() == [2.0] * 6
+    assert {x.dtype for x in jax.tree.leaves(members.hparams)} == {np.dtype(np.float32)}
+    assert members.seeds.dtype == np.uint32
+
+
+def test_seeds_may_be_chosen():
+    members = population(HParams(), [7, 2**32 - 1])
+    assert members.seeds.tolist() == [7, 2**32 - 1]
+    assert population(HParams(), np.array([3, 1])).seeds.tolist() == [3, 1]
+
+
+@pytest.mark.parametrize(
+    ("seeds", "hparams", "message"),
+    [
+        (0, HParams(), "seeds=0: must be positive"),
+        (-3, HParams(), "seeds=-3: must be positive"),
+        ([], HParams(), r"seeds=\[\]: must be positive"),
+        ([1, 1], HParams(), r"seeds=\[1, 1\]: must be different"),
+        ([-1], HParams(), r"seeds=\[-1\]: must be different numbers from 0 to 4294967295"),
+        ([2**32], HParams(), r"seeds=\[4294967296\]"),
+        (1, HParams(a=[1, 2], b=[1, 2, 3]), r"hparams: arrays of different lengths \[2, 3\]"),
+    ],
+)
+def test_what_is_no_population(seeds, hparams, message):
+    with pytest.raises(UsageError, match=message):
+        population(hparams, seeds)
+
+
+def test_streams_are_independent():
+    """Different members, purposes or steps: different keys; the same: the same."""
+    drawn = {
+        tuple(jax.random.key_data(stream(key, purpose, step)).tolist())
+        for key in keys(np.arange(3))
+        for purpose in (INIT, UPDATE, EVALUATE)
+        for step in range(4)
+    }
+    assert len(drawn) == 3 * 3 * 4
+    first = stream(jax.random.key(2), UPDATE, 3)
+    assert (first == stream(keys(np.array([0, 2]))[1], UPDATE, jnp.int32(3))).all()
+
+
+def test_member_batch():
+    assert [member_batch(n, None) for n in (1, 4, 8, 12, 64, 7, 11)] == [1, 4, 8, 6, 8, 7, 1]
+    assert CPU_BATCH == 8  # the line above counts on it
+    assert [member_batch(12, wanted) for wanted in (1, 5, 6, 12, 100)] == [1, 4, 6, 12, 12]
+
+
+@pytest.mark.parametrize("batch", [1, 2, 3, 6])
+def test_groups_equal_vmap(batch):
+    """Any grouping, over any tree of leaves, keeps the members' order."""
+
+    def function(x, tree):
+        return {"dot": x @ tree["w"], "sum": tree["n"] + 1}, x.sum()
+
+    key = jax.random.key(0)
+    x, w = jax.random.normal(key, (2, 6, 4))
+    arguments = x, {"w": w, "n": jnp.arange(6)}
+    expected = jax.vmap(function)(*arguments)
+    found = jax.jit(over_members(function, batch, 6))(*arguments)
+    assert jax.tree.structure(found) == jax.tree.structure(expected)
+    for a, b in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-6)

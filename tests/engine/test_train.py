@@ -1,0 +1,168 @@
+"""The loop: its plan, what it refuses before compiling, and what a person sees."""
+
+import re
+import sys
+
+import jax
+import numpy as np
+import pytest
+import toys
+
+from purerl import UsageError
+from purerl.engine import train
+from purerl.engine.record import read_metric
+from purerl.engine.train import Plan
+
+AGENT = toys.make()
+UNIT = AGENT.steps_per_update
+
+
+def plan(total=100, evals=None, saves=None, logs=None):
+    return Plan.of(AGENT, total * UNIT, evals, saves, logs, 8, None)
+
+
+def test_the_plan_by_default():
+    assert plan(1000) == (Plan(1000, 100, 100, 10))
+    assert plan(1) == Plan(1, 1, 1, 1)
+    assert plan(5) == Plan(5, 1, 1, 1)
+
+
+def test_the_plan_as_asked():
+    assert plan(100, 20 * UNIT, 30 * UNIT + 1, 5 * UNIT) == Plan(100, 20, 30, 5)
+    assert plan(100, 0, 0, 0) == Plan(100, 100, 100, 100)
+    assert plan(100, 20 * UNIT).checkpoint_every == 20
+    assert plan(100, 1, 1, 1) == Plan(100, 1, 1, 1)
+
+
+@pytest.mark.parametrize(("evals", "saves", "logs"), [(7, 5, 3), (100, 100, 100), (1, 50, 10)])
+def test_every_stop_is_made_and_none_besides(evals, saves, logs):
+    asked = plan(100, evals * UNIT, saves * UNIT, logs * UNIT)
+    stops, step = [], 0
+    while step < 100:
+        step = asked.next_stop(step)
+        stops.append(step)
+    due = {s for every in (evals, saves, logs) for s in range(every, 101, every)} | {100}
+    assert stops == sorted(due)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"total_steps": UNIT - 1}, f"total_steps={UNIT - 1}: must be at least {UNIT}, one"),
+        ({"total_steps": -5}, "total_steps=-5: must be at least"),
+        ({"seeds": 0}, "seeds=0: must be positive"),
+        ({"eval_episodes": 0}, "eval_episodes=0: must be positive"),
+        ({"eval_every": -1}, "eval_every=-1: must not be negative"),
+        ({"checkpoint_every": -1}, "checkpoint_every=-1: must not be negative"),
+        ({"log_every": -1}, "log_every=-1: must not be negative"),
+        ({"population_batch": 0}, "population_batch=0: must be positive"),
+        ({"resume": True}, "run_dir=None: resume and loggers need a run directory"),
+        ({"loggers": ["wandb"]}, "run_dir=None"),
+    ],
+)
+def test_what_cannot_be_is_refused_before_compiling(options, message, monkeypatch):
+    def compiled(*_):
+        raise AssertionError("compiled")
+
+    monkeypatch.setattr(sys.modules["purerl.engine.train"], "compile_programs", compiled)
+    with pytest.raises(UsageError, match=re.escape(message)):
+        train(AGENT, **({"total_steps": 4 * UNIT} | options))
+    with pytest.raises(AssertionError, match="compiled"):
+        train(AGENT, 4 * UNIT)
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """Ten iterations, evaluated at 3, 6, 9 and 10, logged at the even ones."""
+    path = tmp_path_factory.mktemp("runs") / "run"
+    result = train(
+        AGENT, 10 * UNIT + 2, seeds=[4, 2], eval_every=3 * UNIT, eval_episodes=5,
+        log_every=2 * UNIT, checkpoint_every=5 * UNIT, run_dir=path,
+    )  # fmt: skip
+    return path, result
+
+
+def test_a_run_writes_what_it_says(run):
+    path, result = run
+    names = {p.name for p in path.iterdir()}
+    assert names >= {"config.json", "metrics.csv", "curve.png", "checkpoint"}
+    assert {p.name for p in (path / "checkpoint").iterdir()} == {"5", "10"}
+    assert (path / "curve.png").read_bytes().startswith(b"\x89PNG")
+    steps, _ = read_metric(path, "toy/one", 2)
+    assert steps.size == 0
+    steps, sums = read_metric(path, "toy/one_sum", 2)
+    assert (steps / UNIT).tolist() == [2, 3, 4, 5, 6, 8, 9, 10]
+    assert sums[:, 0].tolist() == np.diff([0, 2, 3, 4, 5, 6, 8, 9, 10]).tolist()
+    steps, scores = read_metric(path, "eval/return", 2)
+    assert (steps / UNIT).tolist() == [3, 6, 9, 10]
+    np.testing.assert_allclose(scores[-1], result.returns, rtol=1e-6)
+    assert not {"episode/return_sum", "frozen"} & set((path / "metrics.csv").read_text().split(","))
+
+
+def test_the_result_says_what_came_of_it(run):
+    path, result = run
+    assert (result.steps, result.run_dir, result.interrupted) == (10 * UNIT, path, False)
+    assert result.frozen == {}
+    assert result.evaluation.greedy.shape == (2, 5)
+    np.testing.assert_allclose(result.returns, 11.0 * result.evaluation.greedy_length.mean(1))
+    assert result.steps_per_second == pytest.approx(2 * result.steps / result.train_seconds)
+    assert jax.tree.leaves(result.state)[0].shape[0] == 2
+    assert result.population.seeds.tolist() == [4, 2]
+
+
+def test_a_directory_is_not_written_twice(run):
+    path, _ = run
+    before = (path / "metrics.csv").read_bytes()
+    with pytest.raises(UsageError, match="exists; choose another, or --resume"):
+        train(AGENT, 10 * UNIT, run_dir=path)
+    assert (path / "metrics.csv").read_bytes() == before
+
+
+def test_another_configuration_is_not_resumed(run):
+    path, _ = run
+    with pytest.raises(UsageError, match=r"another configuration: .*seeds=\[0\] where the run has"):
+        train(AGENT, 10 * UNIT, run_dir=path, resume=True)
+
+
+def shown(capsys, **options):
+    train(AGENT, 4 * UNIT, progress=True, **options)
+    return capsys.readouterr().out
+
+
+def test_plain_lines_without_a_terminal(tmp_path, capsys):
+    text = shown(capsys, seeds=2, run_dir=tmp_path / "run")
+    assert "\x1b" not in text
+    assert "\r" not in text
+    lines = text.splitlines()
+    header = {line.split()[0]: line for line in lines[:9]}
+    device = jax.devices()[0]
+    assert "toys on test/countdown" in header["purerl"]
+    assert device.platform in header["device"]
+    assert header["resets"].split()[1] == "pool"
+    assert header["members"].split()[1] == "2"
+    assert f"{4 * UNIT:,} each, {8 * UNIT:,} in all" in header["steps"]
+    assert header["run"].endswith(str(tmp_path / "run"))
+    assert header["parameters"].split()[1:] == ["3", "each"]
+    assert re.search(r"[\d.]+ MB state \+ [\d.]+ MB temporary", header["memory"])
+    assert re.search(r"compiled +in [\d.]+ s", header["compiled"])
+    assert re.search(r"^100%  60 steps  [\d,]+ steps/s  return [\d.]+  0 s left$", text, re.M)
+    for word in ("return (IQM)", "95 % interval", "median", "min", "max", "greedy", "sampled"):
+        assert word in text
+    assert lines[-1] == f"written to {tmp_path / 'run'}"
+    assert "compile" in lines[-2]
+
+
+def test_a_bar_on_a_terminal(monkeypatch, capsys):
+    for name in ("NO_COLOR", "COLUMNS"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("TERM", "xterm-256color")
+    text = shown(capsys)
+    assert "━" in text
+    assert "\x1b[" in text
+    assert "steps/s" in text
+
+
+def test_silence_unless_wanted(capsys):
+    train(AGENT, 2 * UNIT)
+    assert capsys.readouterr() == ("", "")
