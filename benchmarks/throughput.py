@@ -57,7 +57,8 @@ def purejaxrl(checkout: Path, members: int, updates: int) -> Callable[[], Any]:
     """A call that runs PureJaxRL's `ppo.py` for as many iterations, metrics reduced on device."""
     sys.modules["wrappers"], sys.modules["distrax"] = _wrappers(), _distrax()
     spec = importlib.util.spec_from_file_location("purejaxrl_ppo", checkout / "purejaxrl/ppo.py")
-    assert spec and spec.loader
+    assert spec is not None
+    assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     config = {

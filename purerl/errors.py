@@ -1,8 +1,9 @@
 """The one error a user can cause, and how it is worded."""
 
+import dataclasses
 import difflib
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 
 class UsageError(ValueError):
@@ -34,3 +35,21 @@ def positive(field: str, value: float) -> None:
     """Raise UsageError unless `value` is above zero."""
     if not value > 0:
         raise UsageError(f"{field}={value}: must be positive")
+
+
+def check_settings(settings: Any) -> None:
+    """Check what a dataclass's types say: literals are among theirs, counts and sizes positive.
+
+    Raises:
+      UsageError: naming the field, its value and what is allowed.
+    """
+    kinds = get_type_hints(type(settings))
+    for field in dataclasses.fields(settings):
+        kind, value = kinds[field.name], getattr(settings, field.name)
+        if get_origin(kind) is Literal:
+            choose(field.name, value, get_args(kind))
+        elif kind is int:
+            positive(field.name, value)
+        elif kind == tuple[int, ...]:
+            for size in value:
+                positive(field.name, size)

@@ -64,7 +64,7 @@ def test_an_earlier_checkpoint_gives_what_training_logged_there(trained):
 
 
 def test_some_members_are_evaluated_as_among_all(trained):
-    """With one length of episode at least: another number of members is another program."""
+    """Close, not equal bit for bit: another number of members is another program."""
     found = evaluate(trained.run_dir, episodes=EPISODES, members=[2, 0])
     every = trained.evaluation
     np.testing.assert_allclose(found.greedy, np.asarray(every.greedy)[[2, 0]])

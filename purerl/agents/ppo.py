@@ -16,8 +16,8 @@ import jax.numpy as jnp
 import optax
 
 from purerl.envs import Environment, VectorState, reset_batch
-from purerl.errors import UsageError, choose, positive
-from purerl.networks import ACTIVATIONS, CORES, TORSOS, Policy, actor_critic
+from purerl.errors import UsageError, check_settings
+from purerl.networks import Policy, actor_critic
 from purerl.ops import batching, returns, statistics
 from purerl.rollout import successor_values, unroll
 from purerl.spaces import Box
@@ -28,69 +28,40 @@ from purerl.types import Agent, Clock, EnvParams, Key, Metrics, TrainState, pytr
 class Config:
     """Static settings: shapes, loop lengths and structure. A new value recompiles."""
 
-    num_envs: int = 64
-    """Environments stepped in parallel by one member."""
-    unroll_length: int = 128
-    """Steps of every environment between updates."""
-    num_epochs: int = 4
-    """Passes over the collected steps."""
-    num_minibatches: int = 4
-    """Gradient steps of one pass."""
-    torso: Literal["mlp", "cnn"] = "mlp"
-    """First part of the network: dense layers, or the MinAtar convolution before them."""
-    hidden_sizes: tuple[int, ...] = (64, 64)
-    """Features of each dense layer."""
-    activation: Literal["tanh", "relu", "swish"] = "tanh"
-    """After each layer."""
-    shared_torso: bool = False
-    """One torso for actor and critic instead of one each."""
-    core: Literal["none", "gru", "lstm"] = "none"
-    """Memory between torso and heads."""
-    core_size: int = 64
-    """Units of that memory."""
-    squash: bool = False
-    """Tanh-squashed normal policy for continuous actions, instead of a clipped normal."""
-    initial_log_std: float = 0.0
-    """Of the normal policy for continuous actions, in units of half the action range."""
-    normalize_obs: bool = False
-    """Normalise observations by their running mean and variance."""
-    normalize_reward: bool = False
-    """Divide rewards by the running deviation of their discounted sum."""
-    normalize_advantage: bool = True
-    """Standardise advantages within a minibatch."""
-    clip_value: bool = False
-    """Clip the change of the value prediction by value_clip_eps."""
-    schedule: Literal["constant", "linear"] = "constant"
-    """Learning rate over the run: as it is, or falling linearly to zero."""
-    reset_mode: Literal["pool", "full"] = "pool"
-    """Ended episodes start from a pool drawn anew each iteration, or each from its own reset."""
+    num_envs: int = 64  # environments stepped in parallel by one member
+    unroll_length: int = 128  # steps of every environment between updates
+    num_epochs: int = 4  # passes over the collected steps
+    num_minibatches: int = 4  # gradient steps of one pass
+    torso: Literal["mlp", "cnn"] = "mlp"  # dense layers, or a convolution before them
+    hidden_sizes: tuple[int, ...] = (64, 64)  # features of each dense layer
+    activation: Literal["tanh", "relu", "swish"] = "tanh"  # after each layer
+    shared_torso: bool = False  # one torso for actor and critic instead of one each
+    core: Literal["none", "gru", "lstm"] = "none"  # memory between torso and heads
+    core_size: int = 64  # units of that memory
+    squash: bool = False  # continuous actions: tanh-squashed instead of clipped normal
+    initial_log_std: float = 0.0  # continuous actions, in half action ranges
+    normalize_obs: bool = False  # by the running mean and variance
+    normalize_reward: bool = False  # divide by the deviation of the discounted sum
+    normalize_advantage: bool = True  # standardise advantages within a minibatch
+    clip_value: bool = False  # clip the change of the value prediction by value_clip_eps
+    schedule: Literal["constant", "linear"] = "constant"  # learning rate over the run
+    reset_mode: Literal["pool", "full"] = "pool"  # starts: drawn each iteration or step
 
 
 class HParams(NamedTuple):
     """Real numbers that only enter arithmetic: traced, so they sweep without recompiling."""
 
-    learning_rate: float = 3e-4
-    """Adam step size."""
-    discount: float = 0.99
-    """Weight of the next step's value, gamma."""
-    gae_lambda: float = 0.95
-    """Trace decay of generalised advantage estimation."""
-    clip_eps: float = 0.2
-    """The probability ratio counts up to 1 +- this."""
-    value_coef: float = 0.5
-    """Weight of the value loss."""
-    entropy_coef: float = 0.01
-    """Weight of the entropy bonus."""
-    max_grad_norm: float = 0.5
-    """Gradients are scaled down to at most this global norm."""
-    target_kl: float = float("inf")
-    """Once a minibatch's KL passes this, the iteration's remaining updates are masked away."""
-    value_clip_eps: float = 0.2
-    """With clip_value: the value may change by +- this, in units of the scaled reward."""
-    reward_scale: float = 1.0
-    """Rewards are multiplied by this before anything is learnt from them."""
-    env_params: EnvParams = {}
-    """Overrides of the environment's float parameters."""
+    learning_rate: float = 3e-4  # Adam step size
+    discount: float = 0.99  # weight of the next step's value, gamma
+    gae_lambda: float = 0.95  # trace decay of generalised advantage estimation
+    clip_eps: float = 0.2  # the probability ratio counts up to 1 +- this
+    value_coef: float = 0.5  # weight of the value loss
+    entropy_coef: float = 0.01  # weight of the entropy bonus
+    max_grad_norm: float = 0.5  # gradients are scaled down to at most this global norm
+    target_kl: float = float("inf")  # past this, the iteration's remaining updates are skipped
+    value_clip_eps: float = 0.2  # with clip_value: the value may change by +- this
+    reward_scale: float = 1.0  # multiplies rewards before learning
+    env_params: EnvParams = {}  # overrides of the environment's float parameters
 
 
 @pytree
@@ -174,17 +145,11 @@ def make(env: Environment, config: Config = Config(), policy: Policy | None = No
     check(env, config)
     normalize_obs = config.normalize_obs and isinstance(env.observation_space, Box)
     policy = policy or actor_critic(
-        env.observation_space,
-        env.action_space,
-        torso=config.torso,
-        hidden_sizes=config.hidden_sizes,
-        activation=config.activation,
-        shared=config.shared_torso,
-        core=config.core,
-        core_size=config.core_size,
-        squash=config.squash,
-        initial_log_std=config.initial_log_std,
-    )
+        env.observation_space, env.action_space, torso=config.torso,
+        hidden_sizes=config.hidden_sizes, activation=config.activation,
+        shared=config.shared_torso, core=config.core, core_size=config.core_size,
+        squash=config.squash, initial_log_std=config.initial_log_std,
+    )  # fmt: skip
     recurrent = bool(jax.tree.leaves(policy.initial_carry(1)))
     num_envs, length = config.num_envs, config.unroll_length
     # Without memory a row is one step of one environment; with it, all steps of one.
@@ -220,15 +185,9 @@ def make(env: Environment, config: Config = Config(), policy: Policy | None = No
             return carry, policy.env_action(action), extras
 
         world, carry, rollout, metrics = unroll(
-            rollout_key,
-            env,
-            behave,
-            actor.env,
-            actor.carry,
-            length,
-            hparams.env_params,
-            config.reset_mode,
-        )
+            rollout_key, env, behave, actor.env, actor.carry, length=length,
+            params=hparams.env_params, reset_mode=config.reset_mode,
+        )  # fmt: skip
         action, log_prob, value = rollout.extras
         _, _, last = policy.step(params, carry, see(learner, world.obs), world.start)
         final_carry, final_obs = rollout.final
@@ -244,15 +203,11 @@ def make(env: Environment, config: Config = Config(), policy: Policy | None = No
             )
             return_stats = statistics.update(return_stats, sums)
             reward = reward * jax.lax.rsqrt(return_stats.variance + 1e-8)
+        next_value = successor_values(value, last, final, rollout)
         advantage = returns.generalized_advantage(
-            reward,
-            value,
-            successor_values(value, last, final, rollout),
-            rollout.terminated,
-            rollout.done,
-            hparams.discount,
-            hparams.gae_lambda,
-        )
+            reward, value, next_value, rollout.terminated, rollout.done,
+            hparams.discount, hparams.gae_lambda,
+        )  # fmt: skip
 
         def as_rows(x):  # [T, B, ...] -> [rows, L, ...]
             x = jnp.swapaxes(x, 0, 1) if recurrent else x
@@ -271,11 +226,11 @@ def make(env: Environment, config: Config = Config(), policy: Policy | None = No
             learning, stop = scanned
             index, key = now
             chosen = unpack({name: x[index] for name, x in packed.items()})
-            grads, terms = jax.grad(loss, has_aux=True)(
-                learning[0], chosen, policy, config, hparams, key
-            )
-            updates, opt_state = adam.update(grads, learning[1], learning[0])
-            stepped = optax.apply_updates(learning[0], updates), opt_state
+            params, opt_state = learning
+            gradient = jax.grad(loss, has_aux=True)
+            grads, terms = gradient(params, chosen, policy, config, hparams, key)
+            updates, opt_state = adam.update(grads, opt_state, params)
+            stepped = optax.apply_updates(params, updates), opt_state
             stop |= terms["policy/kl"] > hparams.target_kl
             learning = jax.tree.map(lambda old, new: jnp.where(stop, old, new), learning, stepped)
             return (learning, stop), terms
@@ -288,14 +243,11 @@ def make(env: Environment, config: Config = Config(), policy: Policy | None = No
         steps = config.num_epochs * config.num_minibatches
         order = jax.vmap(permutation)(jax.random.split(shuffle_key, config.num_epochs))
         order = order.reshape(steps, rows // config.num_minibatches)
-        (learning, _), terms = jax.lax.scan(
-            minibatch,
-            ((params, learner.opt_state), jnp.bool_(False)),
-            (order, jax.random.split(loss_key, steps)),
-        )
+        learning = (params, learner.opt_state), jnp.bool_(False)
+        now = order, jax.random.split(loss_key, steps)
+        (learning, _), terms = jax.lax.scan(minibatch, learning, now)
         obs_stats = learner.obs_stats
-        if normalize_obs:
-            obs_stats = statistics.update(obs_stats, rollout.obs)
+        obs_stats = statistics.update(obs_stats, rollout.obs) if normalize_obs else obs_stats
         metrics |= {name: x.mean() for name, x in terms.items()}
         # Nothing has been learnt yet in the first minibatch: rollout and loss must agree there.
         metrics["policy/ratio_error"] = terms["policy/ratio_error"][0]
@@ -313,15 +265,7 @@ def make(env: Environment, config: Config = Config(), policy: Policy | None = No
 
 def check(env: Environment, config: Config) -> None:
     """Raise UsageError for a setting that cannot be."""
-    for field in ("num_envs", "unroll_length", "num_epochs", "num_minibatches", "core_size"):
-        positive(field, getattr(config, field))
-    for size in config.hidden_sizes:
-        positive("hidden_sizes", size)
-    choose("activation", config.activation, ACTIVATIONS)
-    choose("torso", config.torso, TORSOS)
-    choose("core", config.core, ["none", *CORES])
-    choose("schedule", config.schedule, ["constant", "linear"])
-    choose("reset_mode", config.reset_mode, ["pool", "full"])
+    check_settings(config)
     if config.torso == "cnn" and len(env.observation_space.shape) != 3:
         shape = env.observation_space.shape
         raise UsageError(f"torso='cnn': needs observations [height, width, channels], not {shape}")

@@ -21,9 +21,9 @@ class Checkpoints:
         from orbax.checkpoint import v1 as ocp  # a second of importing, for runs that save only
 
         logging.getLogger("absl").setLevel(logging.ERROR)
-        policy = ocp.training.preservation_policies.LatestN(KEPT)
+        policy: Any = ocp.training.preservation_policies.LatestN(KEPT)
         self._checkpointer = ocp.training.Checkpointer(
-            path.absolute(), preservation_policy=policy, cleanup_tmp_directories=True
+            str(path.absolute()), preservation_policy=policy, cleanup_tmp_directories=True
         )
         self._writing: Any = None
 

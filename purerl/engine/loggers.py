@@ -44,7 +44,7 @@ class WeightsAndBiases:
 
     def __init__(self, run_dir: Path, config: dict[str, Any]):
         try:
-            import wandb
+            import wandb  # pyright: ignore[reportMissingImports]
         except ImportError:
             raise UsageError(_missing("wandb")) from None
         self._run = wandb.init(project="purerl", name=run_dir.name, dir=run_dir, config=config)

@@ -126,6 +126,9 @@ class MetricsFile:
         with self._path.open("a") as file:
             file.writelines(rows)
 
+    def close(self) -> None:
+        """Nothing is kept open between rows."""
+
 
 def read_metric(run_dir: Path, metric: str, members: int) -> tuple[np.ndarray, np.ndarray]:
     """(steps [P], values [P, M]) of one metric in metrics.csv; NaN where there is no value."""

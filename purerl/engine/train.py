@@ -14,6 +14,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+import numpy.typing as npt
 
 from purerl.analysis import plot_curve, summary
 from purerl.engine.checkpoint import Checkpoints
@@ -377,7 +378,7 @@ def _newly_frozen(known: dict[int, int], frozen: np.ndarray) -> dict[int, int]:
     return {int(i): int(frozen[i]) for i in np.flatnonzero(frozen >= 0) if int(i) not in known}
 
 
-def _scores(returns: np.ndarray, frozen: Iterable[int]) -> np.ndarray:
+def _scores(returns: npt.ArrayLike, frozen: Iterable[int]) -> np.ndarray:
     scores = np.asarray(returns, float).mean(1)
     scores[list(frozen)] = np.nan
     return scores

@@ -123,6 +123,7 @@ def actor_critic(observation_space: Space, action_space: Space, **network: Any) 
         **network,
     )
     recurrent = module.core != "none"
+    apply: Any = module.apply
 
     def init(key: Key) -> Any:
         obs = jnp.zeros((1, *observation_space.shape), observation_space.dtype)
@@ -137,20 +138,22 @@ def actor_critic(observation_space: Space, action_space: Space, **network: Any) 
 
     def remember(params: Any, carry: Any, features: list[jax.Array], start: jax.Array):
         carry = jax.tree.map(lambda x: where_row(start, jnp.zeros_like(x), x), carry)
-        return module.apply(params, carry, features, method="remember")
+        return apply(params, carry, features, method="remember")
 
     def step(params: Any, carry: Any, obs: jax.Array, start: jax.Array):
-        features = module.apply(params, obs, method="encode")
+        features = apply(params, obs, method="encode")
         if recurrent:
             carry, features = remember(params, carry, features, start)
-        return carry, *module.apply(params, features, method="heads")
+        distribution, value = apply(params, features, method="heads")
+        return carry, distribution, value
 
     def unroll(params: Any, carry: Any, obs: jax.Array, start: jax.Array):
-        features = module.apply(params, obs, method="encode")  # [T, B, F] a tower
+        features = apply(params, obs, method="encode")  # [T, B, F] a tower
         if recurrent:
             now = lambda carry, x: remember(params, carry, *x)
             carry, features = jax.lax.scan(now, carry, (features, start))
-        return carry, *module.apply(params, features, method="heads")
+        distribution, value = apply(params, features, method="heads")
+        return carry, distribution, value
 
     return Policy(init, initial_carry, step, unroll, to_env(action_space, module.squash))
 
@@ -170,7 +173,8 @@ def bind(
 
     def step(params: Any, carry: Any, obs: jax.Array, start: jax.Array):
         del start
-        return carry, *apply(params, obs)
+        distribution, value = apply(params, obs)
+        return carry, distribution, value
 
     return Policy(init, lambda batch: (), step, step, to_env(action_space, squash=False))
 
@@ -190,10 +194,10 @@ def to_env(space: Space, squash: bool) -> Callable[[jax.Array], jax.Array]:
         action = action.reshape(action.shape[: action.ndim - 1] + shape)
         if not space.bounded:
             return action
-        middle, half = (space.high + space.low) / 2, (space.high - space.low) / 2
         lift = (1,) * (action.ndim - len(shape)) + shape
-        scaled = middle.reshape(lift) + half.reshape(lift) * jnp.clip(action, -1.0, 1.0)
-        return scaled.astype(space.dtype)
+        middle = jnp.asarray((space.high + space.low) / 2).reshape(lift)
+        half = jnp.asarray((space.high - space.low) / 2).reshape(lift)
+        return (middle + half * jnp.clip(action, -1.0, 1.0)).astype(space.dtype)
 
     return env_action
 
