@@ -19,7 +19,7 @@ from purerl.engine.population import keys
 from purerl.engine.programs import enable_cache, evaluate_program
 from purerl.engine.train import MAX_EPISODE_STEPS
 from purerl.errors import UsageError, positive
-from purerl.experiment import INTERRUPTED, USAGE_ERROR, _quietly
+from purerl.experiment import INTERRUPTED, USAGE_ERROR, parse_flags
 
 
 @dataclasses.dataclass(frozen=True)
@@ -96,7 +96,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """The command line; the exit code is 0, 2 after wrong input and 130 after an interrupt."""
     argv = list(sys.argv[1:] if argv is None else argv)
     try:
-        flags = _quietly(Flags, argv, "Evaluate the policies of a run, greedy and sampled.")
+        about = "Evaluate the policies of a run, greedy and sampled."
+        flags = parse_flags(Flags, argv, about, prog="python -m purerl.evaluate")
         positive("episodes", flags.episodes)
         loaded = load(flags.run_dir, flags.step)
         members = choose_members(loaded, None if flags.members == "all" else flags.members)

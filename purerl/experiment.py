@@ -129,7 +129,7 @@ def parse(
     fields = [(n, flat(kind), dataclasses.field(default=value)) for n, kind, value in parts]
     parser = dataclasses.make_dataclass("Flags", fields, frozen=True)
     summary = (algorithm.__doc__ or "").split("\n")[0]
-    parsed = _quietly(parser, argv, f"{summary} Defaults are those of {defaults[0].env}.")
+    parsed = parse_flags(parser, argv, f"{summary} Defaults are those of {defaults[0].env}.")
     name = full_name(parsed.run.env, suite)
     return dataclasses.replace(parsed.run, env=name), parsed.config, parsed.hparams
 
@@ -206,14 +206,18 @@ def _flag(argv: list[str], name: str) -> str | None:
     return None
 
 
-def _quietly(parser: Any, argv: list[str], description: str) -> Any:
-    """tyro's parsing, its boxed errors as a UsageError of one line."""
+def parse_flags(parser: Any, argv: list[str], description: str, prog: str | None = None) -> Any:
+    """tyro's parsing of a dataclass of flags.
+
+    Raises:
+      UsageError: what tyro says in a box, on one line.
+    """
     if any(word in ("-h", "--help") for word in argv):
-        return tyro.cli(parser, args=argv, description=description)
+        return tyro.cli(parser, args=argv, description=description, prog=prog)
     words = io.StringIO()
     try:
         with contextlib.redirect_stderr(words), contextlib.redirect_stdout(words):
-            return tyro.cli(parser, args=argv, description=description)
+            return tyro.cli(parser, args=argv, description=description, prog=prog)
     except SystemExit:
         raise UsageError(one_line(words.getvalue())) from None
 

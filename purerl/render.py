@@ -16,7 +16,7 @@ from purerl.engine.record import METRICS, read_metric
 from purerl.engine.train import MAX_EPISODE_STEPS
 from purerl.envs.brax import Brax
 from purerl.errors import UsageError, positive
-from purerl.experiment import INTERRUPTED, USAGE_ERROR, _quietly
+from purerl.experiment import INTERRUPTED, USAGE_ERROR, parse_flags
 from purerl.rendering import grids
 from purerl.rendering.brax import write_html
 from purerl.rendering.canvas import captioned, write_gif
@@ -113,7 +113,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """The command line; the exit code is 0, 2 after wrong input and 130 after an interrupt."""
     argv = list(sys.argv[1:] if argv is None else argv)
     try:
-        flags = _quietly(Flags, argv, "Draw one greedy episode of a member of a run.")
+        about = "Draw one greedy episode of a member of a run."
+        flags = parse_flags(Flags, argv, about, prog="python -m purerl.render")
         settings = {k: v for k, v in vars(flags).items() if k != "run_dir"}
         path, episode = render(flags.run_dir, **settings)
     except UsageError as error:

@@ -10,7 +10,7 @@ import numpy as np
 from purerl.errors import UsageError
 from purerl.types import Key
 
-INIT, UPDATE, EVALUATE = 0, 1, 2
+INIT, UPDATE, EVALUATE, RENDER = 0, 1, 2, 3
 """Purposes of a member's randomness: independent streams."""
 
 

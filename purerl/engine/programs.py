@@ -196,12 +196,17 @@ def evaluate_program(agent: Agent, members: int, episodes: int, max_steps: int):
 
 @functools.cache
 def compile_programs(
-    agent: Agent, members: int, batch: int, episodes: int, max_steps: int
+    agent: Agent, members: int, batch: int, episodes: int, max_steps: int, hparams: Any = None
 ) -> Programs:
-    """Trace and compile the programs for M members, in parallel."""
+    """Trace and compile the programs for M members, in parallel.
+
+    `hparams` is the tree structure of the HParams, by default that of the agent's own.
+    """
     began = time.perf_counter()
     member_keys = jax.eval_shape(keys, np.zeros(members, np.uint32))
-    hparams = jax.tree.map(lambda _: jax.ShapeDtypeStruct((members,), jnp.float32), agent.hparams)
+    structure = hparams or jax.tree.structure(agent.hparams)
+    number = jax.ShapeDtypeStruct((members,), jnp.float32)
+    hparams = jax.tree.unflatten(structure, [number] * structure.num_leaves)
     number = jax.ShapeDtypeStruct((), jnp.int32)
     init = init_program(agent, members, batch)
     state = jax.eval_shape(init, member_keys, hparams)

@@ -22,6 +22,7 @@ from purerl.types import Agent
 
 CONFIG, METRICS, RESULT = "config.json", "metrics.csv", "result.json"
 CHECKPOINTS, CURVE = "checkpoint", "curve.png"
+NEEDED = {"agent", "env", "config", "hparams", "seeds"}  # of config.json, to know a run
 
 
 def describe(agent: Agent, population: Population, **settings: Any) -> dict[str, Any]:
@@ -62,9 +63,12 @@ def read_config(run_dir: Path) -> dict[str, Any]:
       UsageError: the directory is no run.
     """
     try:
-        return json.loads((run_dir / CONFIG).read_text())
+        config = json.loads((run_dir / CONFIG).read_text())
     except (OSError, ValueError) as error:
         raise UsageError(f"run_dir={str(run_dir)!r}: is no run ({CONFIG}: {error})") from None
+    if not isinstance(config, dict) or not config.keys() >= NEEDED:
+        raise UsageError(f"run_dir={str(run_dir)!r}: is no run ({CONFIG}: describes none)")
+    return config
 
 
 def write_json(path: Path, content: dict[str, Any]) -> None:

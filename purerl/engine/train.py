@@ -178,7 +178,9 @@ def train(
     with Display(progress) as display:
         display.header(agent, members, plan.updates * agent.steps_per_update, batch, path)
         limit = agent.env.max_episode_steps or MAX_EPISODE_STEPS
-        programs = compile_programs(agent, members.size, batch, eval_episodes, limit)
+        programs = compile_programs(
+            agent, members.size, batch, eval_episodes, limit, jax.tree.structure(members.hparams)
+        )
         display.compiled(programs)
         try:
             result = _run(agent, members, plan, programs, display, path, outputs)

@@ -110,6 +110,11 @@ class Brax:
         return self._unpack(state.physics)
 
     @property
+    def step_seconds(self) -> float:
+        """Simulated seconds of one step, which is `action_repeat` steps of brax."""
+        return float(self._env.dt) * self._repeat
+
+    @property
     def system(self) -> Any:
         """The brax system, for drawing."""
         return self._env.sys

@@ -18,10 +18,5 @@ def write_html(path: Path, env: Brax, episode: Episode) -> None:
     first = lambda t: jax.tree.map(lambda x: np.asarray(x[t]), poses)
     states: list[Any] = [first(t) for t in range(episode.length + 1)]
     # The viewer takes the time between two states from the system.
-    system = env.system.tree_replace({"opt.timestep": step_seconds(env)})
+    system = env.system.tree_replace({"opt.timestep": env.step_seconds})
     path.write_text(html.render(system, states, height="100vh", colab=False))
-
-
-def step_seconds(env: Brax) -> float:
-    """Simulated seconds of one step here, which is `action_repeat` steps of brax."""
-    return float(env._env.dt) * env._repeat

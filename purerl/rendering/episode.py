@@ -7,11 +7,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from purerl.engine.load import Loaded
-from purerl.engine.population import stream
+from purerl.engine.population import RENDER, stream
 from purerl.engine.programs import enable_cache
 from purerl.types import Agent, EnvParams, Key
-
-RENDER = 3  # a purpose of randomness, beside those of purerl.engine.population
 
 
 class Episode(NamedTuple):

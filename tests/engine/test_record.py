@@ -72,7 +72,11 @@ def test_differences_name_the_field(agent):
     assert differences(one, json.loads(json.dumps(one))) == []
     other = describe(agent, population(ppo.HParams(learning_rate=1e-3), 3), total_steps=200)
     found = differences(one, other)
-    assert [text.split("=")[0] for text in found] == ["hparams.learning_rate", "seeds", "total_steps"]
+    assert [text.split("=")[0] for text in found] == [
+        "hparams.learning_rate",
+        "seeds",
+        "total_steps",
+    ]
     assert found[0] == "hparams.learning_rate=0.001 where the run has 0.0003"
     assert found[2] == "total_steps=200 where the run has 100"
     config = ppo.make(agent.env, ppo.Config(num_envs=8, unroll_length=8, hidden_sizes=(8, 4)))
@@ -83,7 +87,7 @@ def test_differences_name_the_field(agent):
     assert differences(aged, one) == []
 
 
-@pytest.mark.parametrize("content", [None, "", "{half", "[1]"])
+@pytest.mark.parametrize("content", [None, "", "{half", "[1]", "{}"])
 def test_a_directory_that_is_no_run(tmp_path, content):
     if content is not None:
         (tmp_path / CONFIG).write_text(content)
