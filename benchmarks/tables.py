@@ -1,0 +1,82 @@
+"""Render BENCHMARKS.md from benchmarks/results: `python benchmarks/tables.py`."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+HERE = Path(__file__).parent
+
+
+def learning(results: dict[str, Any]) -> list[str]:
+    """One row a task: the score over seeds, its gate and what it took."""
+    rows = [
+        "| command | steps | seeds | greedy return, IQM (95 %) | gate | min | steps/s | compile s | wall s | MB |",
+        "| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |",
+    ]
+    for entry in results.values():
+        g = entry["greedy"]
+        gate = "recorded" if entry["gate"] is None else f"{entry['gate']:g}"
+        missed = " **missed**" if entry["passed"] is False else ""
+        digits = 1 if abs(g["iqm"]) >= 10 else 2
+        score = " ".join(f"{g[k]:.{digits}f}" for k in ("iqm", "low", "high")).split()
+        rows.append(
+            f"| `{entry['command']}` | {entry['steps']:,} | {g['count']} |"
+            f" {score[0]} ({score[1]} to {score[2]}) | {gate}{missed} | {g['min']:.{digits}f} |"
+            f" {entry['steps_per_second']:,} | {entry['compile_seconds']:.1f} |"
+            f" {entry['wall_seconds']:.0f} | {entry['peak_memory_mb']:,} |"
+        )
+    return rows
+
+
+def throughput(results: dict[str, Any]) -> list[str]:
+    """One row a machine and population size, then compile times and memory."""
+    rows = [
+        "| machine | members | purerl steps/s | PureJaxRL steps/s | ratio | of the matmul limit |",
+        "| --- | ---: | ---: | ---: | ---: | ---: |",
+    ]
+    for device, entry in results.items():
+        for name, row in entry.get("throughput", {}).items():
+            if not name.startswith("members_"):
+                continue
+            peer = row.get("purejaxrl_steps_per_second")
+            rows.append(
+                f"| {device}, {entry['cores']} cores | {name.removeprefix('members_')} |"
+                f" {row['purerl_steps_per_second']:,} | {f'{peer:,}' if peer else 'not run'} |"
+                f" {row.get('ratio', '')} | {row['fraction_of_matmul_limit']:.0%} |"
+            )
+    for device, entry in results.items():
+        for name, seconds in entry.get("compile_seconds", {}).items():
+            rows += ["", f"{device}: compiling PPO on {name}, one seed: {seconds['first']:.1f} s,"]
+            rows += [f"from the cache {seconds['second']:.1f} s."]
+        if peak := entry.get("peak_mb_by_total_steps"):
+            sizes = ", ".join(f"{mb} MB after {int(n):,} steps" for n, mb in peak.items())
+            rows += ["", f"{device}: peak memory of 8 seeds on CartPole: {sizes}."]
+    return rows
+
+
+def main() -> None:
+    read = lambda name: json.loads((HERE / "results" / name).read_text())
+    text = [
+        "# Benchmarks",
+        "",
+        "Written by `python benchmarks/tables.py` from `benchmarks/results`.",
+        "",
+        "## Learning",
+        "",
+        "`python benchmarks/learning.py` runs these commands. Greedy evaluation at the end of training;",
+        "interquartile mean over seeds with its 95 % bootstrap interval.",
+        "",
+        *learning(read("learning.json")),
+        "",
+        "## Speed",
+        "",
+        "`python benchmarks/throughput.py --purejaxrl DIR`: PPO on CartPole, 64 environments x 128 steps,",
+        "4 epochs x 4 minibatches, 64-64 tanh networks; in turn in one process, medians.",
+        "",
+        *throughput(read("throughput.json")),
+    ]
+    (HERE.parent / "BENCHMARKS.md").write_text("\n".join(text) + "\n")
+
+
+if __name__ == "__main__":
+    main()
