@@ -107,6 +107,9 @@ def main(
     except RunError as error:
         print(f"error: {error}", file=sys.stderr)
         return RUN_ERROR
+    except KeyboardInterrupt:  # before training began, or asked twice
+        print("interrupted", file=sys.stderr)
+        return INTERRUPTED
     return INTERRUPTED if result.interrupted else 0
 
 

@@ -2,6 +2,7 @@
 
 from purerl.engine.population import Population, population
 from purerl.engine.programs import Evaluation, RunState
-from purerl.engine.train import Result, RunError, train
+from purerl.engine.result import Result
+from purerl.engine.train import RunError, train
 
 __all__ = ["Evaluation", "Population", "Result", "RunError", "RunState", "population", "train"]

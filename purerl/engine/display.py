@@ -17,7 +17,7 @@ from purerl.engine.programs import Programs
 from purerl.types import Agent
 
 if TYPE_CHECKING:
-    from purerl.engine.train import Result
+    from purerl.engine.result import Result
 
 PLAIN_SECONDS = 10.0  # between progress lines where there is no terminal
 
@@ -29,7 +29,7 @@ class Display:
         self._console = Console(quiet=not wanted, highlight=False, soft_wrap=True)
         self._bar: Progress | None = None
         self._task: Any = None
-        self._total, self._printed, self._began = 0, 0.0, 0.0
+        self._total, self._members, self._printed = 0, 1, 0.0
 
     def __enter__(self) -> "Display":
         return self
@@ -41,7 +41,7 @@ class Display:
         self, agent: Agent, members: Population, steps: int, batch: int, path: Path | None
     ) -> None:
         """Before compiling: what will run, on what, and where it is written."""
-        self._total = steps
+        self._total, self._members = steps, members.size
         device = jax.devices()[0]
         _, kwargs = envs.spec(agent.env)
         details = "".join(f", {k}={v}" for k, v in kwargs.items())
@@ -64,7 +64,7 @@ class Display:
             ("memory", f"{state:,.1f} MB state + {temporary:,.1f} MB temporary"),
             ("compiled", f"in {programs.compile_seconds:.1f} s"),
         )
-        self._began = self._printed = time.perf_counter()
+        self._printed = time.perf_counter()
         if self._console.is_terminal and not self._console.quiet:
             self._bar = Progress(
                 BarColumn(bar_width=24),
@@ -86,7 +86,7 @@ class Display:
         now = time.perf_counter()
         if now - self._printed >= PLAIN_SECONDS or steps == self._total:
             self._printed = now
-            left = (now - self._began) * (self._total - steps) / max(steps, 1)
+            left = (self._total - steps) * self._members / rate
             self._console.print(f"{steps / self._total:4.0%}  {text}  {left:.0f} s left")
 
     def note(self, text: str) -> None:

@@ -3,28 +3,24 @@
 Axes: M members, E episodes of an evaluation.
 """
 
-import signal
-import threading
 import time
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-import numpy.typing as npt
 
-from purerl.analysis import plot_curve, summary
+from purerl.analysis import plot_curve
 from purerl.engine.checkpoint import Checkpoints
 from purerl.engine.display import Display
 from purerl.engine.loggers import LOGGERS, Logger, open_logger
+from purerl.engine.plan import Interrupt, Plan
 from purerl.engine.population import Population, keys, population
 from purerl.engine.programs import (
     Evaluation,
     Programs,
-    RunState,
     compile_programs,
     enable_cache,
     member_batch,
@@ -41,74 +37,15 @@ from purerl.engine.record import (
     read_metric,
     write_json,
 )
+from purerl.engine.result import Result, scores_of
 from purerl.errors import UsageError, choose, positive
 from purerl.types import Agent, Metrics
 
-LOG_POINTS = 100  # of a run: how often the host looks, unless told otherwise
-EVALUATIONS = 10
 MAX_EPISODE_STEPS = 1000  # of an evaluation episode that nothing ends
 
 
 class RunError(RuntimeError):
     """A run that could not go on: one line, saying what is left of it."""
-
-
-@dataclass(frozen=True)
-class Result:
-    """What a run came to.
-
-    Attributes:
-      agent: what was trained.
-      population: the members.
-      state: their RunState; `state.train.learner` is what was learnt.
-      evaluation: the last one, of host arrays [M, E].
-      steps: environment steps of one member.
-      compile_seconds: tracing and compiling.
-      train_seconds: iterating, in this process.
-      evaluate_seconds: evaluating, in this process.
-      steps_per_second: over all members, in this process, training only.
-      frozen: {member: iteration} of those whose learner turned non-finite.
-      interrupted: whether it was stopped before the end.
-      run_dir: where it was written, if anywhere.
-    """
-
-    agent: Agent
-    population: Population
-    state: RunState
-    evaluation: Evaluation
-    steps: int
-    compile_seconds: float
-    train_seconds: float
-    evaluate_seconds: float
-    steps_per_second: float
-    frozen: dict[int, int]
-    interrupted: bool
-    run_dir: Path | None
-
-    @property
-    def returns(self) -> np.ndarray:
-        """Greedy evaluation return of each member, [M]; NaN for the frozen ones."""
-        return _scores(self.evaluation.greedy, self.frozen)
-
-    @property
-    def sampled_returns(self) -> np.ndarray:
-        """Evaluation return of each member with sampled actions, [M]; NaN for the frozen ones."""
-        return _scores(self.evaluation.sampled, self.frozen)
-
-    def table(self) -> dict[str, Any]:
-        """The closing table as plain numbers, which is what result.json holds."""
-        return {
-            "steps": self.steps,
-            "greedy": summary(self.returns),
-            "sampled": summary(self.sampled_returns),
-            "steps_per_second": round(self.steps_per_second),
-            "compile_seconds": round(self.compile_seconds, 2),
-            "train_seconds": round(self.train_seconds, 2),
-            "evaluate_seconds": round(self.evaluate_seconds, 2),
-            "interrupted": self.interrupted,
-            "frozen": {str(member): step for member, step in self.frozen.items()},
-            "device": jax.devices()[0].device_kind,
-        }
 
 
 def train(
@@ -151,9 +88,9 @@ def train(
       RunError: the run directory could not be written.
     """
     members = population(agent.hparams if hparams is None else hparams, seeds)
-    plan = Plan.of(
-        agent, total_steps, eval_every, checkpoint_every, log_every, eval_episodes, population_batch
-    )
+    plan = Plan.of(agent, total_steps, eval_every, checkpoint_every, log_every)
+    positive("eval_episodes", eval_episodes)
+    positive("population_batch", 1 if population_batch is None else population_batch)
     batch = member_batch(members.size, population_batch)
     settings = describe(
         agent,
@@ -193,52 +130,6 @@ def train(
                 output.close()
         display.result(result)
     return result
-
-
-@dataclass(frozen=True)
-class Plan:
-    """When things happen, in iterations."""
-
-    updates: int
-    eval_every: int
-    checkpoint_every: int
-    log_every: int
-
-    @classmethod
-    def of(
-        cls, agent, total_steps, eval_every, checkpoint_every, log_every, episodes, batch
-    ) -> "Plan":
-        unit = agent.steps_per_update
-        positive("eval_episodes", episodes)
-        if batch is not None:
-            positive("population_batch", batch)
-        if total_steps < unit:
-            raise UsageError(f"total_steps={total_steps}: must be at least {unit}, one iteration")
-        for name, every in (
-            ("eval_every", eval_every),
-            ("checkpoint_every", checkpoint_every),
-            ("log_every", log_every),
-        ):
-            if every is not None and every < 0:
-                raise UsageError(f"{name}={every}: must not be negative")
-        updates = total_steps // unit
-        share = lambda steps, parts: (
-            max(1, updates // parts)
-            if steps is None
-            else max(1, steps // unit)
-            if steps
-            else updates
-        )
-        evals = share(eval_every, EVALUATIONS)
-        saves = evals if checkpoint_every is None else share(checkpoint_every, 1)
-        return cls(updates, evals, saves, share(log_every, LOG_POINTS))
-
-    def next_stop(self, step: int) -> int:
-        """The first iteration after `step` at which the host has something to do."""
-        stops = [
-            (step // n + 1) * n for n in (self.eval_every, self.checkpoint_every, self.log_every)
-        ]
-        return min(*stops, self.updates)
 
 
 def _run(
@@ -316,7 +207,7 @@ def _run(
     if checkpoints:
         checkpoints.close()
     if path:
-        _draw(path, agent, members.size, _scores(evaluation.greedy, frozen))
+        _draw(path, agent, members.size, scores_of(evaluation.greedy, frozen))
     result = Result(
         agent=agent,
         population=members,
@@ -334,27 +225,6 @@ def _run(
     if path:
         write_json(path / RESULT, result.table())
     return result
-
-
-class Interrupt:
-    """While entered, the first SIGINT only sets `asked`; a second one interrupts as usual."""
-
-    def __init__(self):
-        self.asked = False
-        self._before: Any = None
-
-    def __enter__(self) -> "Interrupt":
-        if threading.current_thread() is threading.main_thread():
-            self._before = signal.signal(signal.SIGINT, self._ask)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self._before is not None:
-            signal.signal(signal.SIGINT, self._before)
-
-    def _ask(self, *_: object) -> None:
-        self.asked = True
-        signal.signal(signal.SIGINT, self._before)
 
 
 def prepare(path: Path, settings: dict[str, Any], resume: bool) -> None:
@@ -378,12 +248,6 @@ def prepare(path: Path, settings: dict[str, Any], resume: bool) -> None:
 
 def _newly_frozen(known: dict[int, int], frozen: np.ndarray) -> dict[int, int]:
     return {int(i): int(frozen[i]) for i in np.flatnonzero(frozen >= 0) if int(i) not in known}
-
-
-def _scores(returns: npt.ArrayLike, frozen: Iterable[int]) -> np.ndarray:
-    scores = np.asarray(returns, float).mean(1)
-    scores[list(frozen)] = np.nan
-    return scores
 
 
 def _means(metrics: dict[str, np.ndarray], frozen: list[int]) -> dict[str, np.ndarray]:

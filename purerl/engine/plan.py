@@ -1,0 +1,82 @@
+"""When the host does what during a run, and how a user stops it."""
+
+import signal
+import threading
+from dataclasses import dataclass
+from typing import Any
+
+from purerl.errors import UsageError
+from purerl.types import Agent
+
+LOG_POINTS = 100  # of a run: how often the host looks, unless told otherwise
+EVALUATIONS = 10
+
+
+@dataclass(frozen=True)
+class Plan:
+    """When things happen, in iterations."""
+
+    updates: int
+    eval_every: int
+    checkpoint_every: int
+    log_every: int
+
+    @classmethod
+    def of(
+        cls,
+        agent: Agent,
+        total_steps: int,
+        eval_every: int | None,
+        checkpoint_every: int | None,
+        log_every: int | None,
+    ) -> "Plan":
+        """From environment steps of one member, as `train` takes them.
+
+        Raises:
+          UsageError: a negative number, or a run shorter than one iteration.
+        """
+        unit = agent.steps_per_update
+        if total_steps < unit:
+            raise UsageError(f"total_steps={total_steps}: must be at least {unit}, one iteration")
+        updates = total_steps // unit
+
+        def every(name: str, steps: int | None, default: int) -> int:
+            if steps is None:
+                return max(1, default)
+            if steps < 0:
+                raise UsageError(f"{name}={steps}: must not be negative")
+            return max(1, steps // unit) if steps else updates
+
+        evaluations = every("eval_every", eval_every, updates // EVALUATIONS)
+        checkpoints = every("checkpoint_every", checkpoint_every, evaluations)
+        return cls(
+            updates, evaluations, checkpoints, every("log_every", log_every, updates // LOG_POINTS)
+        )
+
+    def next_stop(self, step: int) -> int:
+        """The first iteration after `step` at which the host has something to do."""
+        stops = [
+            (step // n + 1) * n for n in (self.eval_every, self.checkpoint_every, self.log_every)
+        ]
+        return min(*stops, self.updates)
+
+
+class Interrupt:
+    """While entered, the first SIGINT only sets `asked`; a second one interrupts as usual."""
+
+    def __init__(self):
+        self.asked = False
+        self._before: Any = None
+
+    def __enter__(self) -> "Interrupt":
+        if threading.current_thread() is threading.main_thread():
+            self._before = signal.signal(signal.SIGINT, self._ask)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._before is not None:
+            signal.signal(signal.SIGINT, self._before)
+
+    def _ask(self, *_: object) -> None:
+        self.asked = True
+        signal.signal(signal.SIGINT, self._before)

@@ -1,0 +1,80 @@
+"""What a run came to. Axes: M members, E episodes of an evaluation."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import numpy.typing as npt
+
+from purerl.analysis import summary
+from purerl.engine.population import Population
+from purerl.engine.programs import Evaluation, RunState
+from purerl.types import Agent
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a run came to.
+
+    Attributes:
+      agent: what was trained.
+      population: the members.
+      state: their RunState; `state.train.learner` is what was learnt.
+      evaluation: the last one, of host arrays [M, E].
+      steps: environment steps of one member.
+      compile_seconds: tracing and compiling.
+      train_seconds: iterating, in this process.
+      evaluate_seconds: evaluating, in this process.
+      steps_per_second: over all members, in this process, training only.
+      frozen: {member: iteration} of those whose learner turned non-finite.
+      interrupted: whether it was stopped before the end.
+      run_dir: where it was written, if anywhere.
+    """
+
+    agent: Agent
+    population: Population
+    state: RunState
+    evaluation: Evaluation
+    steps: int
+    compile_seconds: float
+    train_seconds: float
+    evaluate_seconds: float
+    steps_per_second: float
+    frozen: dict[int, int]
+    interrupted: bool
+    run_dir: Path | None
+
+    @property
+    def returns(self) -> np.ndarray:
+        """Greedy evaluation return of each member, [M]; NaN for the frozen ones."""
+        return scores_of(self.evaluation.greedy, self.frozen)
+
+    @property
+    def sampled_returns(self) -> np.ndarray:
+        """Evaluation return of each member with sampled actions, [M]; NaN for the frozen ones."""
+        return scores_of(self.evaluation.sampled, self.frozen)
+
+    def table(self) -> dict[str, Any]:
+        """The closing table as plain numbers, which is what result.json holds."""
+        return {
+            "steps": self.steps,
+            "greedy": summary(self.returns),
+            "sampled": summary(self.sampled_returns),
+            "steps_per_second": round(self.steps_per_second),
+            "compile_seconds": round(self.compile_seconds, 2),
+            "train_seconds": round(self.train_seconds, 2),
+            "evaluate_seconds": round(self.evaluate_seconds, 2),
+            "interrupted": self.interrupted,
+            "frozen": {str(member): step for member, step in self.frozen.items()},
+            "device": jax.devices()[0].device_kind,
+        }
+
+
+def scores_of(returns: npt.ArrayLike, frozen: Iterable[int]) -> np.ndarray:
+    """Mean return of each member from [M, E], NaN for those that are frozen."""
+    scores = np.asarray(returns, float).mean(1)
+    scores[list(frozen)] = np.nan
+    return scores
