@@ -154,7 +154,7 @@ def _run(
         outputs = [file, *outputs]
     frozen = _newly_frozen({}, np.asarray(state.frozen))
     first, seconds, evaluate_seconds = step, 0.0, 0.0
-    evaluation, pending = None, None
+    evaluation, evaluated, saved, pending = None, -1, step, None
 
     def report(step: int, metrics: Metrics) -> None:
         values = jax.device_get(metrics)
@@ -189,21 +189,23 @@ def _run(
                 report(*pending)  # while the device works on the next chunk
             jax.block_until_ready(metrics)
             step, seconds = stop, seconds + time.perf_counter() - began
-            last = step == plan.updates or interrupt.asked
-            if step % plan.eval_every == 0 or last:
+            pending = (step, metrics)
+            ending = step == plan.updates or interrupt.asked
+            if step % plan.eval_every == 0 or ending:
                 began = time.perf_counter()
                 evaluation, scores = evaluate(step)
-                metrics = metrics | scores
+                evaluated, pending = step, (step, metrics | scores)
                 evaluate_seconds += time.perf_counter() - began
-            pending = (step, metrics)
-            if checkpoints and (step % plan.checkpoint_every == 0 or last):
+            if checkpoints and (step % plan.checkpoint_every == 0 or ending):
                 report(*pending)  # metrics.csv is never behind the newest checkpoint
-                pending = None
+                saved, pending = step, None
                 checkpoints.save(step, state)
     if pending is not None:
         report(*pending)
-    if evaluation is None:  # resumed at its end
+    if evaluation is None or evaluated != step:  # resumed at the end, or interrupted just now
         evaluation, _ = evaluate(step)
+    if checkpoints and saved != step:
+        checkpoints.save(step, state)
     if checkpoints:
         checkpoints.close()
     if path:
