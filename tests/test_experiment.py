@@ -4,7 +4,6 @@ import dataclasses
 import os
 import random
 import re
-import resource
 import shutil
 import signal
 import subprocess
@@ -150,7 +149,7 @@ def test_the_environment_chooses_the_preset_and_flags_override_it():
         ("gymnax", ["--backend", "spring"], ["--backend"]),
         ("gymnax", ["--num-envs", "many"], ["num-envs", "many"]),
         ("gymnax", ["--num-envs"], ["num-envs"]),
-        ("brax", ["--env", "pusher", "--backend", "spring"], ["backend='spring'", "generalized"]),
+        ("brax", ["--env", "swimmer", "--backend", "spring"], ["backend='spring'", "generalized"]),
         ("brax", ["--backend", "quantum"], ["backend", "quantum", "spring"]),
         ("brax", ["--episode-length", "0"], ["episode_length=0", "must be positive"]),
         ("gymnax", ["--seeds", "0"], ["seeds=0", "must be positive"]),
@@ -312,7 +311,7 @@ def test_an_interrupt_saves_and_can_be_resumed(environment, tmp_path):
 
 
 def fault(run_dir, process):
-    """(what a failed run said, iteration of the last checkpoint it left)."""
+    """What a failed run said."""
     code, out, err = finish(process)
     assert code == 1, (out, err)
     assert err.count("\n") == 1, err
@@ -320,14 +319,24 @@ def fault(run_dir, process):
     return err
 
 
+def limiter(directory):
+    """A script that runs the experiment with a limit on the size of every file it writes."""
+    script = directory / "limited.py"
+    script.write_text(
+        "import os, resource, runpy\n"
+        "size = int(os.environ['LIMIT'])\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))\n"
+        f"runpy.run_path({str(GYMNAX)!r}, run_name='__main__')\n"
+    )
+    return script
+
+
 @pytest.mark.slow
 def test_a_full_disk_is_one_clear_error(environment, tmp_path):
     """No file may grow beyond 40 kB: metrics.csv meets that first, as it would a full disk."""
     run_dir = tmp_path / "run"
-    limit = lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (40_000, 40_000))
-    warm = environment | {"PURERL_CACHE": "off"}
-    process = launch(warm, *start_of(run_dir, 200), preexec_fn=limit)
-    err = fault(run_dir, process)
+    limited = environment | {"PURERL_CACHE": "off", "LIMIT": "40000"}
+    err = fault(run_dir, launch(limited, *start_of(run_dir, 200), script=limiter(tmp_path)))
     newest = steps_in(run_dir)[-1]
     assert f"--resume goes on from iteration {newest}" in err
     code, out, err = finish(launch(environment, "--resume", run_dir))
@@ -340,9 +349,10 @@ def test_a_full_disk_is_one_clear_error(environment, tmp_path):
 def test_a_removed_directory_is_one_clear_error(environment, tmp_path):
     run_dir = tmp_path / "run"
     process = launch(environment, *start_of(run_dir, 20_000))
-    wait_for(lambda: steps_in(run_dir), process)
-    run_dir.rename(tmp_path / "gone")
-    fault(run_dir, process)
+    wait_for(lambda: len(steps_in(run_dir)) == 2, process)
+    run_dir.rename(tmp_path / "gone")  # what rmtree does, but at once
+    err = fault(run_dir, process)
+    assert "no checkpoint is left" in err
     assert steps_in(tmp_path / "gone")
 
 

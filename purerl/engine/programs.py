@@ -106,13 +106,15 @@ def iterate_program(agent: Agent, members: int, batch: int):
     `frozen` is the state's.
     """
 
+    traced_once = jax.jit(agent.update, inline=True)  # below for its shapes, then for its sake
+
     def iterate(state: RunState, keys: Key, hparams: Any, first, count, total):
         def member(state: RunState, key: Key, hparams: Any):
             def update(index, scanned):
                 state, sums = scanned
                 step = first + index
                 clock = Clock(step, total)  # not batched, so a cond on it stays a cond
-                new, metrics = agent.update(stream(key, UPDATE, step), state.train, hparams, clock)
+                new, metrics = traced_once(stream(key, UPDATE, step), state.train, hparams, clock)
                 failed = (state.frozen < 0) & ~_finite(new.learner)
                 frozen = jnp.where(failed, step, state.frozen)
                 keep = lambda old, new: jnp.where(frozen < 0, new, old)
@@ -120,7 +122,7 @@ def iterate_program(agent: Agent, members: int, batch: int):
                 sums = jax.tree.map(jnp.add, sums, metrics)
                 return RunState(TrainState(learner, new.actor), frozen), sums
 
-            shapes = jax.eval_shape(agent.update, key, state.train, hparams, Clock(first, total))[1]
+            shapes = jax.eval_shape(traced_once, key, state.train, hparams, Clock(first, total))[1]
             zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
             state, sums = jax.lax.fori_loop(0, count, update, (state, zeros))
             added = lambda name: name.endswith(("_sum", "/count"))

@@ -79,13 +79,17 @@ class Brax:
         self.observation_space = Box.of(-np.inf, np.inf, self._types.obs.shape, np.float32)
         self.action_space = Box.of(-1.0, 1.0, (self._env.action_size,))
         self._carried = self._leaves_that_matter()
+        # Traced once for all programs: tracing brax takes a second each time, and is never cached
+        # on disk as what it compiles to is.
+        self._fresh = jax.jit(self._env.reset, inline=True)
+        self._advance = jax.jit(self._once, inline=True)
 
     def __repr__(self) -> str:
         return f"purerl.make({self.name!r}, backend={self.backend!r})"
 
     def reset(self, key: Key, params: EnvParams = {}) -> tuple[BraxState, jax.Array]:
         del params  # brax keeps its constants in the system, not in parameters
-        state = self._env.reset(jax.random.key_data(key))  # brax knows legacy keys only
+        state = self._fresh(jax.random.key_data(key))  # brax knows legacy keys only
         obs = state.obs.astype(jnp.float32)
         return BraxState(self._pack(state.pipeline_state), jnp.int32(0)), obs
 
@@ -94,9 +98,9 @@ class Brax:
     ) -> tuple[BraxState, TimeStep]:
         del key, params  # brax steps are deterministic
         action = jnp.clip(action, -1.0, 1.0)
-        physics, obs, reward, terminated = self._once(state.physics, action)
+        physics, obs, reward, terminated = self._advance(state.physics, action)
         for _ in range(self._repeat - 1):
-            later, later_obs, more, ended = self._once(physics, action)
+            later, later_obs, more, ended = self._advance(physics, action)
             # An episode that ended inside the repeat stays where it ended.
             keep = lambda old, new, over=terminated: jnp.where(over, old, new)
             physics, obs = jax.tree.map(keep, (physics, obs), (later, later_obs))

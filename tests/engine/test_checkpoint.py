@@ -1,5 +1,8 @@
 """Checkpoints: exact, the newest complete one, and nothing half-written in the way."""
 
+import subprocess
+import sys
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -94,3 +97,34 @@ def test_a_half_written_one_is_ignored(checkpoints, tmp_path):
     assert last.latest() == 4
     assert changed(last.restore(4, like(state(0))), state(4)) == []
     last.close()
+
+
+FAILS = """
+import sys
+from pathlib import Path
+import jax.numpy as jnp
+from purerl.engine.checkpoint import Checkpoints
+root = Path(sys.argv[1])
+checkpoints = Checkpoints(root)
+checkpoints.save(1, {"x": jnp.arange(4.0)})
+checkpoints.wait()
+root.rename(root.with_name("away"))
+root.write_text("in the way")
+try:
+    checkpoints.save(2, {"x": jnp.arange(4.0)})
+    checkpoints.wait()
+except (OSError, ValueError):
+    print("raised", flush=True)
+"""
+
+
+def test_a_failed_write_is_raised_and_the_last_one_intact(tmp_path):
+    """In a process of its own, which must end at once and say nothing else."""
+    command = [sys.executable, "-c", FAILS, str(tmp_path / "checkpoint")]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=100)
+    assert (done.stdout, done.stderr) == ("raised\n", "")
+    reopened = Checkpoints(tmp_path / "away")
+    assert reopened.latest() == 1
+    restored = reopened.restore(1, {"x": jnp.zeros(4)})
+    assert restored["x"].tolist() == [0, 1, 2, 3]
+    reopened.close()

@@ -1,6 +1,8 @@
 """The loop: its plan, what it refuses before compiling, and what a person sees."""
 
+import json
 import re
+import signal
 import sys
 
 import jax
@@ -166,3 +168,43 @@ def test_a_bar_on_a_terminal(monkeypatch, capsys):
 def test_silence_unless_wanted(capsys):
     train(AGENT, 2 * UNIT)
     assert capsys.readouterr() == ("", "")
+
+
+def test_an_interrupt_during_an_evaluation_saves_and_evaluates(tmp_path, monkeypatch):
+    """Also there the run ends with a checkpoint of where it is, and scores of just that."""
+    module = sys.modules["purerl.engine.train"]
+    compiled, evaluated = module.compile_programs, []
+
+    def compile_programs(*settings):
+        programs = compiled(*settings)
+
+        def evaluate(*arguments):
+            if not evaluated:
+                signal.raise_signal(signal.SIGINT)
+            evaluated.append(int(arguments[-1]))
+            return programs.evaluate(*arguments)
+
+        return programs._replace(evaluate=evaluate)
+
+    monkeypatch.setattr(module, "compile_programs", compile_programs)
+    options = {"eval_every": 2 * UNIT, "checkpoint_every": 5 * UNIT, "log_every": 3 * UNIT}
+    result = train(AGENT, 10 * UNIT, run_dir=tmp_path / "run", **options)
+    assert result.interrupted
+    done = result.steps // UNIT
+    assert 2 <= done < 5
+    assert {p.name for p in (tmp_path / "run" / "checkpoint").iterdir()} == {str(done)}
+    assert evaluated[-1] == done
+
+
+def test_result_json_is_json(tmp_path):
+    """Also where a score does not exist: its only member is frozen."""
+    agent = toys.make(config=toys.Config(bad_step=0))
+    run_dir = tmp_path / "run"
+    train(agent, 2 * UNIT, hparams=toys.HParams(bad=1.0), run_dir=run_dir)
+
+    def refuse(constant):
+        raise AssertionError(f"{constant} is not JSON")
+
+    found = json.loads((run_dir / "result.json").read_text(), parse_constant=refuse)
+    assert found["frozen"] == {"0": 0}
+    assert found["steps"] == 2 * UNIT
