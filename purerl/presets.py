@@ -3,7 +3,7 @@
 An entry may hold total_steps, any field of the algorithm's Config or HParams, and for brax the
 backend, episode_length and action_repeat. What is not here keeps the algorithm's default. Names may
 end in `*`; of all that match, the most exact says most. What each entry reaches is in
-`benchmarks/results/learning.json`; those that are not there are published settings of others.
+`benchmarks/results/learning.json`; those that are not there are starting points, not yet measured.
 """
 
 import fnmatch
@@ -29,15 +29,20 @@ PRESETS: dict[str, dict[str, dict[str, Any]]] = {
             "activation": "relu", "learning_rate": 5e-3,
         },
         "brax/*": {
-            "total_steps": 5_000_000, "num_envs": 64, "num_minibatches": 8, "num_epochs": 8,
-            "learning_rate": 5e-4, "discount": 0.99, "entropy_coef": 0.0, "normalize_obs": True,
-            "normalize_reward": True, "initial_log_std": -1.0,
+            "total_steps": 5_000_000, "num_envs": 64, "unroll_length": 64, "num_minibatches": 16,
+            "num_epochs": 8, "learning_rate": 1e-3, "discount": 0.995, "entropy_coef": 0.0,
+            "normalize_obs": True, "normalize_reward": True, "initial_log_std": -0.5,
         },
         "brax/inverted_pendulum": {
-            "total_steps": 400_000, "num_envs": 16, "num_minibatches": 4, "num_epochs": 4,
-            "learning_rate": 1e-3, "discount": 0.995, "initial_log_std": -2.0,
+            "total_steps": 400_000, "num_envs": 16, "unroll_length": 128, "num_minibatches": 4,
+            "num_epochs": 4, "initial_log_std": -2.0,
         },
-        "brax/reacher": {"discount": 0.95},
+        "brax/reacher": {"total_steps": 2_000_000, "discount": 0.95},
+        "brax/pusher": {"discount": 0.95},
+        "brax/halfcheetah": {"discount": 0.99},
+        "brax/ant": {"total_steps": 20_000_000, "num_envs": 256, "discount": 0.99},
+        "brax/humanoid": {"total_steps": 50_000_000, "num_envs": 512, "discount": 0.99},
+        "brax/humanoidstandup": {"total_steps": 50_000_000, "num_envs": 512, "discount": 0.99},
     },
 }  # fmt: skip
 

@@ -139,7 +139,8 @@ def whole(case: Case) -> Result:
 
 def _programs(agent: Agent) -> Programs:
     limit = agent.env.max_episode_steps or MAX_EPISODE_STEPS
-    return compile_programs(agent, MEMBERS, MEMBERS, EPISODES, limit)
+    structure = jax.tree.structure(agent.hparams)
+    return compile_programs(agent, MEMBERS, MEMBERS, EPISODES, limit, structure)
 
 
 def _inputs(agent: Agent) -> tuple[Any, Any]:

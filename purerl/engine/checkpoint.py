@@ -1,5 +1,6 @@
 """Checkpoints of a whole run, written by Orbax beside the training. https://orbax.readthedocs.io"""
 
+import contextlib
 import logging
 from pathlib import Path
 from typing import Any
@@ -20,12 +21,26 @@ class Checkpoints:
     def __init__(self, path: Path):
         from orbax.checkpoint import v1 as ocp  # a second of importing, for runs that save only
 
-        logging.getLogger("absl").setLevel(logging.ERROR)
+        # What fails is raised here; Orbax would print every thread's view of it as well.
+        logging.getLogger("absl").setLevel(logging.CRITICAL)
         policy: Any = ocp.training.preservation_policies.LatestN(KEPT)
+        # In the background, a directory that cannot be made would be waited for, for minutes.
+        options = ocp.options.AsyncOptions(create_directories_asynchronously=False)
         self._checkpointer = ocp.training.Checkpointer(
-            str(path.absolute()), preservation_policy=policy, cleanup_tmp_directories=True
+            str(path.absolute()),
+            preservation_policy=policy,
+            cleanup_tmp_directories=True,
+            context=ocp.Context(async_options=options),
         )
         self._writing: Any = None
+
+    def __enter__(self) -> "Checkpoints":
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        """Close; after an error, let what is being written end, and keep to that error."""
+        with contextlib.suppress(*(() if kind is None else (Exception,))):
+            self.close()
 
     def latest(self) -> int | None:
         """The iteration of the newest complete checkpoint."""

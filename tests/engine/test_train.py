@@ -12,15 +12,15 @@ import toys
 
 from purerl import UsageError
 from purerl.engine import train
+from purerl.engine.plan import Plan
 from purerl.engine.record import read_metric
-from purerl.engine.train import Plan
 
 AGENT = toys.make()
 UNIT = AGENT.steps_per_update
 
 
 def plan(total=100, evals=None, saves=None, logs=None):
-    return Plan.of(AGENT, total * UNIT, evals, saves, logs, 8, None)
+    return Plan.of(AGENT, total * UNIT, evals, saves, logs)
 
 
 def test_the_plan_by_default():
