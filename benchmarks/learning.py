@@ -38,7 +38,7 @@ TASKS = {
     "ppo-inverted_pendulum": Task(f"{BRAX} --seeds 64", 990),
     "ppo-cartpole": Task(f"{GYMNAX} --env CartPole-v1 --seeds 16", 495),
     "ppo-acrobot": Task(f"{GYMNAX} --env Acrobot-v1 --seeds 16", -86),
-    "ppo-pendulum": Task(f"{GYMNAX} --env Pendulum-v1 --seeds 16", -160),
+    "ppo-pendulum": Task(f"{GYMNAX} --env Pendulum-v1 --seeds 16 --eval-episodes 64", -160),
     "ppo-mountain_car_continuous": Task(f"{GYMNAX} --env MountainCarContinuous-v0 --seeds 16", 90),
     "ppo-breakout": Task(f"{GYMNAX} --env Breakout-MinAtar --seeds 4", 28),
     "ppo-space_invaders": Task(f"{GYMNAX} --env SpaceInvaders-MinAtar --seeds 4", 130),

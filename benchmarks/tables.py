@@ -45,6 +45,10 @@ def throughput(results: dict[str, Any]) -> list[str]:
                 f" {row.get('ratio', '')} | {row['fraction_of_matmul_limit']:.0%} |"
             )
     for device, entry in results.items():
+        if abreast := entry.get("abreast"):
+            rates = ", ".join(f"{n}: {rate:,}" for n, rate in abreast.items())
+            rows += ["", f"{device}: 64 members, steps/s by members abreast: {rates}."]
+    for device, entry in results.items():
         for name, seconds in entry.get("compile_seconds", {}).items():
             rows += ["", f"{device}: compiling PPO on {name}, one seed: {seconds['first']:.1f} s,"]
             rows += [f"from the cache {seconds['second']:.1f} s."]

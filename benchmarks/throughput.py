@@ -128,6 +128,18 @@ def throughput(members: list[int], checkout: Path | None, updates: int, repeats:
     return out
 
 
+def groups(members: int, updates: int, repeats: int) -> dict[str, int]:
+    """Steps/s of one population by how many members run abreast."""
+    iterations = max(2, updates // members)
+    abreast = [n for n in (1, 2, 4, 8, 16, 32, 64) if n <= members]
+    calls = {str(n): ours("gymnax/CartPole-v1", members, iterations, n) for n in abreast}
+    seconds = alternate(calls, repeats)
+    steps = members * iterations * STEPS
+    rates = {n: round(steps / statistics.median(times)) for n, times in seconds.items()}
+    print(f"{members} members, steps/s by members abreast: {rates}")
+    return rates
+
+
 def in_new_process(command: str, cache: str) -> tuple[dict[str, Any], float]:
     """(result.json, peak MB) of an experiment in a process of its own, with that compile cache."""
     with tempfile.TemporaryDirectory() as scratch:
@@ -243,7 +255,7 @@ def main() -> None:
     parser.add_argument("--members", type=int, nargs="+", default=[1, 4, 64])
     parser.add_argument("--updates", type=int, default=64, help="iterations a repeat, over members")
     parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--only", choices=["throughput", "starts", "memory"])
+    parser.add_argument("--only", choices=["throughput", "groups", "starts", "memory"])
     given = parser.parse_args()
     device = jax.devices()[0]
     entry: dict[str, Any] = {"cores": os.cpu_count(), "jax": jax.__version__}
@@ -252,6 +264,8 @@ def main() -> None:
         entry["throughput"] = throughput(
             given.members, given.purejaxrl, given.updates, given.repeats
         )
+    if given.only in (None, "groups"):
+        entry["abreast"] = groups(64, given.updates, given.repeats)
     if given.only in (None, "starts"):
         entry["compile_seconds"] = starts(min(given.repeats, 3))
     if given.only in (None, "memory"):

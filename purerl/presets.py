@@ -24,6 +24,7 @@ PRESETS: dict[str, dict[str, dict[str, Any]]] = {
             "discount": 0.999, "entropy_coef": 0.0, "normalize_obs": True,
             "normalize_reward": True, "num_epochs": 8,
         },
+        "gymnax/MemoryChain-bsuite": {"total_steps": 200_000},
         "gymnax/*-MinAtar": {
             "total_steps": 10_000_000, "num_envs": 64, "num_minibatches": 8,
             "activation": "relu", "learning_rate": 5e-3,

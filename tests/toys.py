@@ -25,7 +25,7 @@ class Countdown:
     max_episode_steps: int | None = 12
     observation_space = Box.of(-jnp.inf, jnp.inf, (1,))
     action_space = Discrete(3)
-    params = {"bonus": 10.0}  # noqa: RUF012
+    params = {"bonus": 10.0}
 
     def reset(self, key, params={}):
         left = jax.random.randint(key, (), 2, 10)
@@ -74,7 +74,7 @@ class Learner:
 
 
 @functools.cache
-def make(env: Any = Countdown(), config: Config = Config()) -> Agent:  # noqa: B008
+def make(env: Any = Countdown(), config: Config = Config()) -> Agent:
     """Weights that walk at random, and actions drawn evenly; greedy ones are 1."""
 
     def init(key, hparams):

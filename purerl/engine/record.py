@@ -72,10 +72,18 @@ def read_config(run_dir: Path) -> dict[str, Any]:
 
 
 def write_json(path: Path, content: dict[str, Any]) -> None:
-    """Write a file whole or not at all."""
+    """Write a file whole or not at all; a number that is none, such as NaN, becomes null."""
     part = path.with_name(path.name + ".part")
-    part.write_text(json.dumps(content, indent=2) + "\n")
+    part.write_text(json.dumps(_without_nan(content), indent=2, allow_nan=False) + "\n")
     os.replace(part, path)
+
+
+def _without_nan(content: Any) -> Any:
+    if isinstance(content, dict):
+        return {key: _without_nan(value) for key, value in content.items()}
+    if isinstance(content, list | tuple):
+        return [_without_nan(value) for value in content]
+    return None if isinstance(content, float) and not np.isfinite(content) else content
 
 
 def rebuild(config: dict[str, Any]) -> Agent:
@@ -127,7 +135,9 @@ class MetricsFile:
             for name, values in metrics.items()
             for member, value in zip(self._members, values.tolist(), strict=True)
         ]
-        with self._path.open("a") as file:
+        # Never made here: if it is gone, so is the run directory, and that must be heard of.
+        existing = lambda path, flags: os.open(path, flags & ~os.O_CREAT)
+        with open(self._path, "a", opener=existing) as file:
             file.writelines(rows)
 
     def close(self) -> None:

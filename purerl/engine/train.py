@@ -285,7 +285,7 @@ def _is_disk(error: Exception) -> bool:
 def _disk_error(path: Path, error: Exception) -> str:
     reason = getattr(error, "strerror", None) or str(error).splitlines()[0][:200]
     try:
-        newest = Checkpoints(path / CHECKPOINTS).latest() if path.exists() else None
+        newest = Checkpoints(path / CHECKPOINTS).latest() if (path / CONFIG).exists() else None
     except Exception:  # whatever is wrong with the disk must not hide what was
         newest = None
     left = (

@@ -15,7 +15,7 @@ from purerl.engine.programs import CPU_BATCH, member_batch, over_members
 class HParams(NamedTuple):
     a: float = 0.1
     b: float = 2.0
-    env_params: dict = {}  # noqa: RUF012
+    env_params: dict = {}
 
 
 def test_configurations_are_outermost():

@@ -166,3 +166,14 @@ def test_starting_anew_leaves_nothing_behind(tmp_path):
     (tmp_path / METRICS).write_text("whatever\n1,2,3\n")
     MetricsFile(tmp_path, MEMBERS).start(0)
     assert len((tmp_path / METRICS).read_text().splitlines()) == 1
+
+
+def test_a_removed_file_is_not_made_again(tmp_path):
+    """Else a run whose directory was removed would go on in another one, unnoticed."""
+    file = MetricsFile(tmp_path, MEMBERS)
+    file.start(0)
+    file.log(10, metrics(10))
+    (tmp_path / METRICS).unlink()
+    with pytest.raises(FileNotFoundError):
+        file.log(20, metrics(20))
+    assert not (tmp_path / METRICS).exists()
