@@ -122,6 +122,8 @@ def parse(
       UsageError: a flag that is unknown, or a value that cannot be.
     """
     resumed = _flag(argv, "--resume")
+    if resumed and (other := _flag(argv, "--run-dir")):
+        raise UsageError(f"run_dir={other!r}: a resumed run stays in its own, {resumed!r}")
     if resumed:
         defaults = _of_run(algorithm, suite, Path(resumed))
     else:

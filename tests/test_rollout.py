@@ -34,7 +34,7 @@ class Scripted:
     name = "test/scripted"
     observation_space = Box.of(0.0, 1e3, (2,))
     action_space = Discrete(4)
-    params = {"scale": 1.0}  # noqa: RUF012
+    params = {"scale": 1.0}
 
     @property
     def max_episode_steps(self):

@@ -123,6 +123,11 @@ class Case(NamedTuple):
     """What the tools of `laws` need of a Case, for an agent that `purerl.make` cannot build."""
 
     agent: Agent
+    finite: bool = True
+
+    @property
+    def config(self) -> Any:
+        return self.agent.config
 
     def make(self) -> Agent:
         return self.agent

@@ -135,13 +135,17 @@ def loss(params: Any, batch: Batch, policy: Policy, config: Config, hparams: HPa
     }
 
 
-@functools.cache
 def make(env: Environment, config: Config = Config(), policy: Policy | None = None) -> Agent:
     """PPO for one environment; a policy of your own replaces the built-in actor-critic.
 
     Raises:
       UsageError: a setting that cannot be, before anything compiles.
     """
+    return _make(env, config, policy)
+
+
+@functools.cache  # so that equal settings give the same agent, compiled once
+def _make(env: Environment, config: Config, policy: Policy | None) -> Agent:
     check(env, config)
     normalize_obs = config.normalize_obs and isinstance(env.observation_space, Box)
     policy = policy or actor_critic(

@@ -1,12 +1,14 @@
 """Other places for the numbers of a run: TensorBoard and Weights & Biases."""
 
+import importlib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 
 from purerl.analysis import iqm
-from purerl.errors import UsageError
+from purerl.errors import UsageError, choose
 
 
 class Logger(Protocol):
@@ -25,10 +27,8 @@ class TensorBoard:
     """Event files with the interquartile mean over members of every metric."""
 
     def __init__(self, run_dir: Path):
-        try:
-            from tensorboardX import SummaryWriter
-        except ImportError:
-            raise UsageError(_missing("tensorboard")) from None
+        from tensorboardX import SummaryWriter
+
         self._writer = SummaryWriter(str(run_dir / "tensorboard"))
 
     def log(self, step: int, metrics: dict[str, np.ndarray]) -> None:
@@ -43,10 +43,8 @@ class WeightsAndBiases:
     """One W&B run with the interquartile mean over members of every metric."""
 
     def __init__(self, run_dir: Path, config: dict[str, Any]):
-        try:
-            import wandb  # pyright: ignore[reportMissingImports]
-        except ImportError:
-            raise UsageError(_missing("wandb")) from None
+        import wandb  # pyright: ignore[reportMissingImports]
+
         self._run = wandb.init(project="purerl", name=run_dir.name, dir=run_dir, config=config)
 
     def log(self, step: int, metrics: dict[str, np.ndarray]) -> None:
@@ -56,22 +54,26 @@ class WeightsAndBiases:
         self._run.finish()
 
 
-LOGGERS = ("tensorboard", "wandb")
+LOGGERS = {"tensorboard": "tensorboardX", "wandb": "wandb"}
+"""The package that each logger needs; the extra of the logger's name installs it."""
+
+
+def check_loggers(names: Sequence[str]) -> None:
+    """Raise UsageError for a logger that is unknown or not installed, before a run is begun."""
+    for name in names:
+        choose("logger", name, LOGGERS)
+        try:
+            importlib.import_module(LOGGERS[name])
+        except ImportError:
+            hint = f"pip install 'purerl[{name}]'"
+            raise UsageError(f"logger={name!r}: is not installed; {hint}") from None
 
 
 def open_logger(name: str, run_dir: Path, config: dict[str, Any]) -> Logger:
-    """The logger of that name, one of LOGGERS.
-
-    Raises:
-      UsageError: the package it needs is not installed.
-    """
+    """The logger of that name, one of LOGGERS."""
     return TensorBoard(run_dir) if name == "tensorboard" else WeightsAndBiases(run_dir, config)
 
 
 def _over_members(metrics: dict[str, np.ndarray]) -> dict[str, float]:
     known = {name: values[np.isfinite(values)] for name, values in metrics.items()}
     return {name: float(iqm(values)) for name, values in known.items() if values.size}
-
-
-def _missing(name: str) -> str:
-    return f"logger={name!r}: is not installed; pip install 'purerl[{name}]'"

@@ -46,6 +46,8 @@ def population(hparams: Any, seeds: int | Sequence[int]) -> Population:
     if len(set(chosen)) < len(chosen) or min(chosen) < 0 or max(chosen) >= 2**32:
         raise UsageError(f"seeds={chosen}: must be different numbers from 0 to 4294967295")
     leaves, structure = jax.tree.flatten(hparams, is_leaf=lambda x: isinstance(x, list))
+    if any(np.ndim(leaf) > 1 for leaf in leaves):
+        raise UsageError("hparams: must be numbers, or arrays [C] of C configurations")
     sizes = {np.shape(leaf)[0] for leaf in leaves if np.ndim(leaf)}
     if len(sizes) > 1:
         raise UsageError(

@@ -260,7 +260,7 @@ def _run_once() -> dict[str, Any]:
 
 def _finite(tree: Any) -> jax.Array:
     floats = [x for x in jax.tree.leaves(tree) if jnp.issubdtype(x.dtype, jnp.floating)]
-    return jnp.stack([jnp.isfinite(x).all() for x in floats]).all()
+    return functools.reduce(jnp.logical_and, [jnp.isfinite(x).all() for x in floats], True)
 
 
 def _bytes(tree: Any) -> int:

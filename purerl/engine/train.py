@@ -3,6 +3,7 @@
 Axes: M members, E episodes of an evaluation.
 """
 
+import contextlib
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,7 +16,7 @@ import numpy as np
 from purerl.analysis import plot_curve
 from purerl.engine.checkpoint import Checkpoints
 from purerl.engine.display import Display
-from purerl.engine.loggers import LOGGERS, Logger, open_logger
+from purerl.engine.loggers import Logger, check_loggers, open_logger
 from purerl.engine.plan import Interrupt, Plan
 from purerl.engine.population import Population, keys, population
 from purerl.engine.programs import (
@@ -38,7 +39,7 @@ from purerl.engine.record import (
     write_json,
 )
 from purerl.engine.result import Result, scores_of
-from purerl.errors import UsageError, choose, positive
+from purerl.errors import UsageError, positive
 from purerl.types import Agent, Metrics
 
 MAX_EPISODE_STEPS = 1000  # of an evaluation episode that nothing ends
@@ -106,8 +107,7 @@ def train(
     path = None if run_dir is None else Path(run_dir)
     if path is None and (resume or loggers):
         raise UsageError("run_dir=None: resume and loggers need a run directory")
-    for name in loggers:
-        choose("logger", name, LOGGERS)
+    check_loggers(loggers)
     if path is not None:
         prepare(path, settings, resume)
     outputs = [open_logger(name, path, settings) for name in loggers] if path else []
@@ -120,7 +120,9 @@ def train(
         )
         display.compiled(programs)
         try:
-            result = _run(agent, members, plan, programs, display, path, outputs)
+            checkpoints = Checkpoints(path / CHECKPOINTS) if path else None
+            with checkpoints or contextlib.nullcontext():
+                result = _run(agent, members, plan, programs, display, path, checkpoints, outputs)
         except (OSError, ValueError) as error:
             if path is None or not _is_disk(error):
                 raise
@@ -139,12 +141,12 @@ def _run(
     programs: Programs,
     display: Display,
     path: Path | None,
+    checkpoints: Checkpoints | None,
     outputs: Sequence[Logger],
 ) -> Result:
     member_keys, hparams = keys(members.seeds), jax.tree.map(jnp.asarray, members.hparams)
     unit = agent.steps_per_update
     state, step = programs.init(member_keys, hparams), 0
-    checkpoints = Checkpoints(path / CHECKPOINTS) if path else None
     if checkpoints and (newest := checkpoints.latest()) is not None:
         state, step = checkpoints.restore(newest, state), newest
         display.note(f"resumed at step {step * unit:,}")
@@ -207,7 +209,7 @@ def _run(
     if checkpoints and saved != step:
         checkpoints.save(step, state)
     if checkpoints:
-        checkpoints.close()
+        checkpoints.wait()
     if path:
         _draw(path, agent, members.size, scores_of(evaluation.greedy, frozen))
     result = Result(

@@ -1,8 +1,13 @@
 """Every agent keeps every law of tests/laws.py, and agents that break one are caught."""
 
+import dataclasses
 import inspect
 
+import jax
+import jax.numpy as jnp
+import laws
 import pytest
+import toys
 from laws import LAWS, Case
 from reinforce_page import reinforce
 
@@ -42,3 +47,55 @@ CASES = [
 def test_law(law, case, tmp_path):
     arguments = (case, tmp_path) if "directory" in inspect.signature(law).parameters else (case,)
     law(*arguments)
+
+
+TOY = toys.make()
+
+
+def weak(key, state, hparams, clock):
+    state, metrics = TOY.update(key, state, hparams, clock)
+    learner = dataclasses.replace(state.learner, every_third=jnp.asarray(1.0))
+    return state._replace(learner=learner), metrics
+
+
+def vector(key, state, hparams, clock):
+    state, metrics = TOY.update(key, state, hparams, clock)
+    return state, metrics | {"toy/all": state.learner.params}
+
+
+def shared_actor(key, hparams):
+    state = TOY.init(key, hparams)
+    return state._replace(actor=(state.actor, jnp.zeros(())))
+
+
+def one_key_twice(key, state, hparams, clock):
+    state, metrics = TOY.update(key, state, hparams, clock)
+    return state, metrics | {"toy/noise": jax.random.normal(key)}
+
+
+def same_start(key, hparams):
+    return TOY.init(jax.random.key(0), hparams)
+
+
+@pytest.mark.parametrize(
+    ("law", "broken"),
+    [
+        (laws.state_types_are_fixed, {"update": weak}),
+        (laws.state_types_are_fixed, {"update": vector}),
+        (laws.actors_lead_with_environments, {"init": shared_actor}),
+        (laws.keys_ranks_and_numbers_are_clean, {"update": one_key_twice}),
+        (laws.members_differ_at_initialisation, {"init": same_start}),
+    ],
+    ids=lambda x: x.__name__ if callable(x) else next(iter(x.values())).__name__,
+)
+def test_a_broken_agent_is_caught(law, broken):
+    law(toys.Case(TOY))
+    with pytest.raises((AssertionError, jax.errors.KeyReuseError)):
+        law(toys.Case(dataclasses.replace(TOY, **broken)))
+
+
+def test_a_branch_that_is_lost_is_caught():
+    laws.conds_survive_the_member_axis(toys.Case(TOY))
+    batched = toys.make(config=toys.Config(batched_branch=True))
+    with pytest.raises(AssertionError):
+        laws.conds_survive_the_member_axis(toys.Case(batched))

@@ -41,7 +41,7 @@ class Scripted:
     limit: int | None = None
     name = "test/scripted"
     observation_space = Box.of(-1e3, 1e3, (2,))
-    params = {}  # noqa: RUF012
+    params = {}
 
     @property
     def max_episode_steps(self):
@@ -67,7 +67,7 @@ class Lock:
     observation_space = Box.of(-1.0, 1.0, (1,))
     action_space = MultiDiscrete((3, 2, 4))
     max_episode_steps = None
-    params = {}  # noqa: RUF012
+    params = {}
 
     def reset(self, key, params={}):
         return jnp.int32(0), jnp.zeros(1)
@@ -84,7 +84,7 @@ class Dial:
     observation_space = Box.of(-1.0, 1.0, (1,))
     action_space = Box.of(0.0, 10.0, (1,))
     max_episode_steps = None
-    params = {}  # noqa: RUF012
+    params = {}
 
     def reset(self, key, params={}):
         return jnp.int32(0), jnp.zeros(1)
@@ -101,7 +101,7 @@ class Grid:
     observation_space = Discrete(4)
     action_space = Discrete(4)
     max_episode_steps = None
-    params = {}  # noqa: RUF012
+    params = {}
 
     def reset(self, key, params={}):
         place = jax.random.randint(key, (), 0, 4)
