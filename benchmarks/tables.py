@@ -10,7 +10,8 @@ HERE = Path(__file__).parent
 def learning(results: dict[str, Any]) -> list[str]:
     """One row a task: the score over seeds, its gate and what it took."""
     rows = [
-        "| command | steps | seeds | greedy return, IQM (95 %) | gate | min | steps/s | compile s | wall s | MB |",
+        "| command | steps | seeds | greedy return, IQM (95 %) | gate | min | steps/s |"
+        " compile s | wall s | MB |",
         "| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |",
     ]
     for entry in results.values():
@@ -67,15 +68,15 @@ def main() -> None:
         "",
         "## Learning",
         "",
-        "`python benchmarks/learning.py` runs these commands. Greedy evaluation at the end of training;",
-        "interquartile mean over seeds with its 95 % bootstrap interval.",
+        "`python benchmarks/learning.py` runs these commands. Greedy evaluation at the end of",
+        "training; interquartile mean over seeds with its 95 % bootstrap interval.",
         "",
         *learning(read("learning.json")),
         "",
         "## Speed",
         "",
-        "`python benchmarks/throughput.py --purejaxrl DIR`: PPO on CartPole, 64 environments x 128 steps,",
-        "4 epochs x 4 minibatches, 64-64 tanh networks; in turn in one process, medians.",
+        "`python benchmarks/throughput.py --purejaxrl DIR`: PPO on CartPole, 64 environments x 128",
+        "steps, 4 epochs x 4 minibatches, 64-64 tanh networks; in turn in one process, medians.",
         "",
         *throughput(read("throughput.json")),
     ]

@@ -38,7 +38,7 @@ PRESETS: dict[str, dict[str, dict[str, Any]]] = {
             "total_steps": 400_000, "num_envs": 16, "unroll_length": 128, "num_minibatches": 4,
             "num_epochs": 4, "initial_log_std": -2.0,
         },
-        "brax/reacher": {"total_steps": 2_000_000, "discount": 0.95},
+        "brax/reacher": {"total_steps": 1_000_000, "discount": 0.95},
         "brax/pusher": {"discount": 0.95},
         "brax/halfcheetah": {"discount": 0.99},
         "brax/ant": {"total_steps": 20_000_000, "num_envs": 256, "discount": 0.99},

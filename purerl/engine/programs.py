@@ -260,7 +260,8 @@ def _run_once() -> dict[str, Any]:
 
 def _finite(tree: Any) -> jax.Array:
     floats = [x for x in jax.tree.leaves(tree) if jnp.issubdtype(x.dtype, jnp.floating)]
-    return functools.reduce(jnp.logical_and, [jnp.isfinite(x).all() for x in floats], True)
+    known = [jnp.isfinite(x).all() for x in floats]
+    return functools.reduce(jnp.logical_and, known, jnp.bool_(True))
 
 
 def _bytes(tree: Any) -> int:

@@ -81,7 +81,8 @@ def test_wandb_is_told(tmp_path, monkeypatch):
 def test_a_missing_package_is_one_line(tmp_path, monkeypatch, name, package):
     monkeypatch.setitem(sys.modules, package, None)
     with pytest.raises(UsageError) as caught:
-        open_logger(name, tmp_path, {})
+        train(toys.make(), 100, run_dir=tmp_path / "run", loggers=[name])
+    assert not (tmp_path / "run").exists()
     assert str(caught.value) == f"logger={name!r}: is not installed; pip install 'purerl[{name}]'"
 
 
@@ -102,5 +103,5 @@ def test_unknown_loggers_are_refused(tmp_path):
     agent = toys.make()
     with pytest.raises(UsageError, match=r"logger='csv': must be one of tensorboard, wandb"):
         train(agent, 100, run_dir=tmp_path / "run", loggers=["csv"])
-    assert LOGGERS == ("tensorboard", "wandb")
+    assert list(LOGGERS) == ["tensorboard", "wandb"]
     assert not (tmp_path / "run").exists()
