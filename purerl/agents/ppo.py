@@ -159,7 +159,7 @@ def _make(env: Environment, config: Config, policy: Policy | None) -> Agent:
     # Without memory a row is one step of one environment; with it, all steps of one.
     rows, row_length = (num_envs, length) if recurrent else (num_envs * length, 1)
     if rows % config.num_minibatches:
-        unit = "num_envs" if recurrent else "num_envs * unroll_length"
+        unit = "num_envs (with memory, whole ones)" if recurrent else "num_envs * unroll_length"
         raise UsageError(f"num_minibatches={config.num_minibatches}: must divide {unit} = {rows}")
 
     def init(key: Key, hparams: HParams) -> TrainState:
