@@ -134,7 +134,7 @@ def test_brax_stays_where_an_episode_ended_inside_a_repeat():
     state = dataclasses.replace(env._types, pipeline_state=(jax.ShapeDtypeStruct((), "float32"),))
     falls = brax.Brax.__new__(brax.Brax)
     falls.__dict__ |= {"_env": Falls(), "_repeat": 2, "_types": state, "_carried": (0,)}
-    falls.max_episode_steps = 9
+    falls.max_episode_steps, falls._advance = 9, falls._once
     begin = brax.BraxState((jnp.float32(0),), jnp.int32(0))
     after, timestep = falls.step(jax.random.key(0), begin, jnp.zeros(1))
     assert (float(after.physics[0]), float(timestep.reward)) == (1.0, 1.0)
