@@ -30,6 +30,7 @@ class Display:
         self._bar: Progress | None = None
         self._task: Any = None
         self._total, self._members, self._printed = 0, 1, 0.0
+        self._score = "none yet"
 
     def __enter__(self) -> "Display":
         return self
@@ -78,8 +79,9 @@ class Display:
     def progress(self, steps: int, rate: float, returns: np.ndarray) -> None:
         """After each chunk: steps of one member, steps/s over all, training returns [M]."""
         known = returns[np.isfinite(returns)]
-        score = f"{iqm(known):.1f}" if known.size else "none yet"
-        text = f"{steps:,} steps  {rate:,.0f} steps/s  return {score}"
+        if known.size:  # else no episode ended in this chunk
+            self._score = f"{iqm(known):.1f}"
+        text = f"{steps:,} steps  {rate:,.0f} steps/s  return {self._score}"
         if self._bar:
             self._bar.update(self._task, completed=steps, description=text)
             return
