@@ -46,7 +46,7 @@ class RunFlags:
     log_every: int | None = None
     """Steps between rows of metrics.csv; by default a hundredth of the run."""
     population_batch: int | None = None
-    """Members that run abreast; by default all on an accelerator, 8 on a CPU."""
+    """Members that run abreast; by default all on an accelerator, 4 on a CPU."""
     logger: tuple[Literal["tensorboard", "wandb"], ...] = ()
     """Other places for the metrics."""
 
