@@ -16,7 +16,7 @@ from purerl.engine import Evaluation
 from purerl.engine.display import evaluation_table
 from purerl.engine.load import Loaded, load
 from purerl.engine.population import keys
-from purerl.engine.programs import enable_cache, evaluate_program
+from purerl.engine.programs import cpu_options, enable_cache, evaluate_program
 from purerl.engine.train import MAX_EPISODE_STEPS
 from purerl.errors import UsageError, positive
 from purerl.experiment import INTERRUPTED, USAGE_ERROR, parse_flags
@@ -85,7 +85,8 @@ def evaluate_members(loaded: Loaded, members: np.ndarray, episodes: int) -> Eval
     enable_cache()
     agent = loaded.agent
     limit = agent.env.max_episode_steps or MAX_EPISODE_STEPS
-    program = jax.jit(evaluate_program(agent, len(members), episodes, limit))
+    evaluation = evaluate_program(agent, len(members), episodes, limit)
+    program = jax.jit(evaluation, compiler_options=cpu_options(2))  # the same bits as in training
     rows = lambda tree: jax.tree.map(lambda x: x[members], tree)
     learner, hparams = rows((loaded.state.train.learner, loaded.population.hparams))
     member_keys = keys(loaded.population.seeds[members])
