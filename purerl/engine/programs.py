@@ -222,7 +222,12 @@ def compile_programs(
     lowered = jax.jit(init).lower(member_keys, hparams)
     init_later = pool.submit(lowered.compile, cpu_options(0))
     lowered = evaluate.lower(state.train.learner, member_keys, hparams, number)
-    evaluate_later = pool.submit(lowered.compile, cpu_options(2))
+
+    def compile_last():
+        iterate_later.exception()  # until it is compiled: the cores are for what training needs
+        return lowered.compile(cpu_options(2))
+
+    evaluate_later = pool.submit(compile_last)
     pool.shutdown(wait=False)
     init, iterate = init_later.result(), iterate_later.result()
     temporary = [_temporary_bytes(program) for program in (init, iterate)]
