@@ -8,7 +8,7 @@ import math
 import jax
 import jax.numpy as jnp
 
-BLOCK = 128  # rows; 64 to 256 are within 3 %
+BLOCK = 128  # rows; 64 are as fast, 256 take a tenth longer
 
 
 @jax.custom_vjp
@@ -18,7 +18,7 @@ def linear(x: jax.Array, kernel: jax.Array) -> jax.Array:
     The kernel's gradient x^T g is a small matrix summed over very many rows. XLA's CPU backend
     runs that product at a third of the speed of the forward one, since it has nothing to split over
     threads but the sum; here the rows are cut into blocks whose products are added up. On two
-    cores a PPO minibatch of 2048 rows through 64-64 networks takes 0.70 of the time.
+    cores a PPO minibatch of 2048 rows through 64-64 networks takes 0.8 of the time.
     """
     return x @ kernel
 
