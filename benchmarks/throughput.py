@@ -28,8 +28,10 @@ import jax.numpy as jnp
 
 import purerl
 from purerl.agents import ppo
-from purerl.engine.population import keys, population
-from purerl.engine.programs import compile_programs, member_batch
+from purerl.engine.cohort import Cohort
+from purerl.engine.placement import place
+from purerl.engine.population import population
+from purerl.engine.programs import compile_programs
 
 ROOT = Path(__file__).parents[1]
 RESULTS = Path(__file__).parent / "results" / "throughput.json"
@@ -37,18 +39,16 @@ CONFIG = ppo.Config(num_envs=64, unroll_length=128, num_epochs=4, num_minibatche
 STEPS = CONFIG.num_envs * CONFIG.unroll_length
 
 
-def ours(env: str, members: int, updates: int, batch: int | None = None) -> Callable[[], Any]:
+def ours(
+    env: str, members: int, updates: int, batch: int | None = None, devices: int = 1
+) -> Callable[[], Any]:
     """A call that runs `updates` iterations of `members` members."""
     agent = ppo.make(purerl.make(env), CONFIG)
-    programs = compile_programs(agent, members, member_batch(members, batch), 1, 1)
-    who = population(agent.hparams, members)
-    member_keys, hparams = keys(who.seeds), jax.tree.map(jnp.asarray, who.hparams)
-    state = [programs.init(member_keys, hparams)]
-    clock = (jnp.int32(0), jnp.int32(updates), jnp.int32(updates))
+    where = place(members, devices, batch=batch)
+    cohort = Cohort(population(agent.hparams, members), where, compile_programs(agent, where, 1, 1))
 
     def call() -> Any:
-        state[0], metrics = programs.iterate(state[0], member_keys, hparams, *clock)
-        return metrics
+        return cohort.advance(0, updates, updates)
 
     return call
 

@@ -13,6 +13,18 @@ if tuple(int(n) for n in _jax.split(".")[:2]) < (0, 11):
 from purerl.engine import Result, train  # noqa: E402
 from purerl.envs import make, registered  # noqa: E402
 from purerl.errors import UsageError  # noqa: E402
+from purerl.sweeps import choice, grid, log_uniform, sample, uniform  # noqa: E402
 
-__all__ = ["Result", "UsageError", "make", "registered", "train"]
+__all__ = [
+    "Result",
+    "UsageError",
+    "choice",
+    "grid",
+    "log_uniform",
+    "make",
+    "registered",
+    "sample",
+    "train",
+    "uniform",
+]
 __version__ = "0.1.0"

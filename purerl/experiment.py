@@ -4,7 +4,9 @@ import contextlib
 import dataclasses
 import io
 import itertools
+import os
 import re
+import shlex
 import sys
 import time
 from collections.abc import Sequence
@@ -12,13 +14,21 @@ from pathlib import Path
 from types import ModuleType
 from typing import Annotated, Any, Literal
 
+import jax
+import numpy as np
 import tyro
 
 from purerl import envs
-from purerl.engine import RunError, train
-from purerl.engine.record import hparams_of, read_config
+from purerl.analysis import rank
+from purerl.configurations import Group, as_flags, expand
+from purerl.engine import Result, RunError, hosts, population, train
+from purerl.engine.display import show_sweep
+from purerl.engine.record import CONFIG, describe, hparams_of, read_config
+from purerl.engine.report import combine, together
+from purerl.engine.train import prepare
 from purerl.errors import UsageError, nearest
 from purerl.presets import preset
+from purerl.types import Agent
 
 USAGE_ERROR, RUN_ERROR, INTERRUPTED = 2, 1, 130
 
@@ -45,8 +55,29 @@ class RunFlags:
     """Steps between checkpoints; by default as often as evaluations, 0 for one at the end."""
     log_every: int | None = None
     """Steps between rows of metrics.csv; by default a hundredth of the run."""
+    sweep: Annotated[tuple[str, ...], tyro.conf.UseAppendAction] = ()
+    """FIELD=1,2,3: every value, in all combinations when given again for other fields; with
+    --sample also FIELD=log:1e-5:1e-2 or FIELD=uniform:0:1."""
+    sample: int | None = None
+    """Random combinations of what --sweep gives, that many, instead of all."""
+    halving: bool = False
+    """Drop the worse half of the configurations again and again, until one is left."""
+    pbt: bool = False
+    """Population-based training: at evaluations, the worst go on from varied copies of the best."""
+    devices: int | None = None
+    """Devices to use; by default all that find work, and on a CPU one for each core."""
+    data_parallel: int | Literal["all"] = 1
+    """Devices that share the environments of each member."""
     population_batch: int | None = None
-    """Members that run abreast; by default all on an accelerator, 4 on a CPU."""
+    """Members that run abreast on a device; by default all on an accelerator, few on a CPU."""
+    distributed: bool = False
+    """Be one process of several; found without this flag under SLURM, Open MPI and the like."""
+    coordinator: str | None = None
+    """With --distributed outside a cluster: HOST:PORT of process 0."""
+    num_processes: int | None = None
+    """With --distributed outside a cluster: how many."""
+    process_id: int | None = None
+    """With --distributed outside a cluster: which one this is, from 0."""
     logger: tuple[Literal["tensorboard", "wandb"], ...] = ()
     """Other places for the metrics."""
 
@@ -62,6 +93,12 @@ class BraxFlags(RunFlags):
     action_repeat: int = 1
     """Physics environment steps for which each action is held."""
 
+
+NOT_SETTINGS = {
+    "env", "run_dir", "resume", "devices", "logger", "distributed", "coordinator", "num_processes",
+    "process_id",
+}  # fmt: skip
+"""Of the flags, what does not decide the numbers, or is recorded elsewhere."""
 
 FLAGS = {"brax": BraxFlags, "gymnax": RunFlags, "probe": RunFlags}
 """The flags of each suite of environments."""
@@ -82,35 +119,146 @@ def main(
       The exit code: 0; 2 after wrong input, 1 after a fault, 130 after an interrupt.
     """
     argv = list(sys.argv[1:] if argv is None else argv)
+    code = 0
     try:
+        _start(argv)
         flags, config, hparams = parse(algorithm, suite, default_env, argv)
-        env = envs.make(flags.env, **_env_kwargs(flags))
-        overrides = {k: v for k, v in hparams.env_params.items() if v != env.params[k]}
-        result = train(
-            algorithm.make(env, config),
-            flags.total_steps,
-            seeds=flags.seeds,
-            hparams=hparams._replace(env_params=overrides),
-            run_dir=flags.resume or flags.run_dir or _new_run_dir(algorithm, flags),
-            resume=flags.resume is not None,
-            eval_every=flags.eval_every,
-            eval_episodes=flags.eval_episodes,
-            checkpoint_every=flags.checkpoint_every,
-            log_every=flags.log_every,
-            population_batch=flags.population_batch,
-            loggers=flags.logger,
-            progress=True,
-        )
+        run_dir = flags.resume or flags.run_dir or _new_run_dir(algorithm, flags)
+        results = _train(algorithm, flags, config, hparams, run_dir)
+        best = _best_command(algorithm, suite, flags, config, hparams, results)
+        if best and hosts.first():
+            print(best)
+        code = INTERRUPTED if results[-1][1].interrupted else 0
     except UsageError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return USAGE_ERROR
+        code = _fail(error, USAGE_ERROR)
     except RunError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return RUN_ERROR
+        code = _fail(error, RUN_ERROR)
     except KeyboardInterrupt:  # before training began, or asked twice
-        print("interrupted", file=sys.stderr)
-        return INTERRUPTED
-    return INTERRUPTED if result.interrupted else 0
+        code = _fail("interrupted", INTERRUPTED)
+    return code
+
+
+def _fail(error: Any, code: int) -> int:
+    text = str(error) if code == INTERRUPTED else f"error: {error}"
+    print(text, file=sys.stderr, flush=True)
+    if hosts.several():  # what is left would wait for processes that are gone
+        os._exit(code)
+    return code
+
+
+def _start(argv: list[str]) -> None:
+    """Join other processes, and give every core of a CPU a device: before JAX looks at either."""
+
+    def number(name: str) -> int | None:
+        text = _flag(argv, name)
+        if text is not None and not text.isdigit():
+            raise UsageError(f"{name[2:].replace('-', '_')}={text!r}: must be a number from 0")
+        return None if text is None else int(text)
+
+    if any(word in ("-h", "--help") for word in argv):
+        return
+    hosts.use_cores()
+    hosts.initialize(
+        "--distributed" in argv,
+        _flag(argv, "--coordinator"),
+        number("--num-processes"),
+        number("--process-id"),
+    )
+
+
+def _train(
+    algorithm: ModuleType, flags: RunFlags, config: Any, hparams: Any, run_dir: Path
+) -> list[tuple[Group, Result]]:
+    """Every group of the sweep, each in one program; several share a directory."""
+    env = envs.make(flags.env, **_env_kwargs(flags))
+    groups = expand(flags.sweep, flags.sample, config, hparams)
+    differs = lambda k, v: np.ndim(v) > 0 or v != env.params[k]
+    agents = [algorithm.make(env, group.config) for group in groups]  # all are checked at once
+    options = {
+        "seeds": flags.seeds,
+        "halving": flags.halving,
+        "pbt": flags.pbt,
+        "eval_every": flags.eval_every,
+        "eval_episodes": flags.eval_episodes,
+        "checkpoint_every": flags.checkpoint_every,
+        "log_every": flags.log_every,
+        "devices": flags.devices,
+        "data_parallel": flags.data_parallel,
+        "population_batch": flags.population_batch,
+        "loggers": flags.logger,
+        "progress": True,
+        "notes": {"sweep": list(flags.sweep), "sample": flags.sample},
+    }
+    if len(groups) > 1 and (flags.halving or flags.pbt):
+        name = "halving" if flags.halving else "pbt"
+        fields = ", ".join(groups[0].fields)
+        raise UsageError(f"{name}=True: compares within one program; {fields} cannot sweep")
+    if len(groups) > 1:
+        names = [group.name for group in groups]
+        hosts.by_first(lambda: _begin_groups(run_dir, agents[0], hparams, flags, names))
+    done: list[tuple[Group, Result]] = []
+    for number, (group, agent) in enumerate(zip(groups, agents, strict=True), 1):
+        if group.name and hosts.first():
+            print(f"group {number} of {len(groups)}: {group.name}", flush=True)
+        path = run_dir / group.name if group.name else run_dir
+        overrides = {k: v for k, v in group.hparams.env_params.items() if differs(k, v)}
+        begun = flags.resume is not None and (not group.name or (path / CONFIG).exists())
+        result = train(
+            agent,
+            flags.total_steps,
+            hparams=group.hparams._replace(env_params=overrides),
+            run_dir=path,
+            resume=begun,
+            **options,
+        )
+        done.append((group, result))
+        if result.interrupted:
+            break
+    if len(groups) > 1 and hosts.first():
+        show_sweep(combine(run_dir, [(group.name, group.fields, r) for group, r in done]))
+        print(f"written to {run_dir}")
+    return done
+
+
+def _begin_groups(
+    run_dir: Path, agent: Agent, hparams: Any, flags: RunFlags, names: list[str]
+) -> None:
+    """The directory around the groups' own, from which the whole sweep can be resumed."""
+    overrides = {k: v for k, v in hparams.env_params.items() if v != agent.env.params[k]}
+    members = population(hparams._replace(env_params=overrides), flags.seeds)
+    fields = [f.name for f in dataclasses.fields(RunFlags) if f.name not in NOT_SETTINGS]
+    settings = {name: getattr(flags, name) for name in fields}
+    settings |= {"seeds": members.seeds.tolist(), "sweep": list(flags.sweep)}
+    # Steps are recorded as they were given, since the groups' iterations differ.
+    whole = describe(agent, members, **settings, steps_per_update=1, groups=names)
+    prepare(run_dir, whole, flags.resume is not None)
+
+
+def _best_command(
+    algorithm: ModuleType,
+    suite: str,
+    flags: RunFlags,
+    config: Any,
+    hparams: Any,
+    results: list[tuple[Group, Result]],
+) -> str | None:
+    """How to train the best configuration of a sweep again, to paste."""
+    if not flags.sweep or flags.pbt:
+        return None
+    best = rank(*together([(group.fields, result) for group, result in results]))[0]
+    defaults = _of_preset(algorithm, suite, flags.env, [])
+    own = {f.name: getattr(flags, f.name) for f in dataclasses.fields(flags)}
+    own = {k: v for k, v in own.items() if k not in {*NOT_SETTINGS, "sweep", "sample", "halving"}}
+    settings = own | dataclasses.asdict(config) | _flat(hparams)
+    usual = dataclasses.asdict(defaults[0]) | dataclasses.asdict(defaults[1]) | _flat(defaults[2])
+    others = {k: v for k, v in settings.items() if k not in best.values and v != usual.get(k)}
+    words = as_flags({"env": flags.env.removeprefix(f"{suite}/"), **others, **best.values})
+    return f"best: python {shlex.join([sys.argv[0], *words])}"
+
+
+def _flat(hparams: Any) -> dict[str, Any]:
+    inner = {f"env_params.{name}": value for name, value in hparams.env_params.items()}
+    return {k: v for k, v in hparams._asdict().items() if k != "env_params"} | inner
 
 
 def parse(
@@ -177,10 +325,14 @@ def _of_run(algorithm: ModuleType, suite: str, path: Path):
     settings = {k: v for k, v in stored.items() if k in names} | stored["env"]["kwargs"]
     unit = stored["steps_per_update"]
     for every in ("eval_every", "checkpoint_every", "log_every"):
-        settings[every] *= unit
-    settings |= {"env": stored["env"]["name"], "seeds": len(stored["seeds"])}
+        if settings[every] is not None:
+            settings[every] *= unit
+    settings |= {"sweep": tuple(stored["sweep"]), "logger": ()}
+    settings |= {"env": stored["env"]["name"], "seeds": len(set(stored["seeds"]))}
     env = envs.make(stored["env"]["name"], **stored["env"]["kwargs"])
-    hparams = hparams_of(stored)
+    of_list = lambda x: x[0] if isinstance(x, list) else x  # what sweeps is given by `sweep`
+    is_list = lambda x: isinstance(x, list)
+    hparams = jax.tree.map(of_list, hparams_of(stored), is_leaf=is_list)
     params = dict(env.params) | dict(hparams.env_params)
     config = {k: tuple(v) if isinstance(v, list) else v for k, v in stored["config"].items()}
     run = FLAGS[suite](**settings)

@@ -15,7 +15,7 @@ os.environ.setdefault(
 import jax
 import pytest
 
-jax.config.update("jax_num_cpu_devices", 2)
+jax.config.update("jax_num_cpu_devices", 8)
 
 
 @pytest.fixture

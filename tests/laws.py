@@ -18,6 +18,7 @@ import numpy as np
 
 import purerl
 from purerl.engine import train
+from purerl.engine.placement import place
 from purerl.engine.population import keys, population
 from purerl.engine.programs import (
     Programs,
@@ -27,7 +28,8 @@ from purerl.engine.programs import (
     iterate_program,
 )
 from purerl.engine.record import METRICS, MetricsFile
-from purerl.engine.train import MAX_EPISODE_STEPS, Result
+from purerl.engine.result import Result
+from purerl.engine.train import MAX_EPISODE_STEPS
 from purerl.types import Agent, Clock
 
 MEMBERS = 2
@@ -72,7 +74,7 @@ def run(case: Case, updates: int = UPDATES, **options: Any) -> Result:
     for every in ("eval_every", "checkpoint_every", "log_every"):
         if every in options:
             options[every] *= agent.steps_per_update
-    defaults = {"seeds": MEMBERS, "eval_episodes": EPISODES, "eval_every": 0}
+    defaults = {"seeds": MEMBERS, "eval_episodes": EPISODES, "eval_every": 0, "devices": 1}
     return train(agent, updates * agent.steps_per_update, **(defaults | options))
 
 
@@ -140,7 +142,7 @@ def whole(case: Case) -> Result:
 def _programs(agent: Agent) -> Programs:
     limit = agent.env.max_episode_steps or MAX_EPISODE_STEPS
     structure = jax.tree.structure(agent.hparams)
-    return compile_programs(agent, MEMBERS, MEMBERS, EPISODES, limit, structure)
+    return compile_programs(agent, place(MEMBERS, devices=1), EPISODES, limit, structure)
 
 
 def _inputs(agent: Agent) -> tuple[Any, Any]:
@@ -337,7 +339,8 @@ def buffers_are_donated(case: Case) -> None:
     agent = case.make()
     programs, (member_keys, hparams), number = _programs(agent), _inputs(agent), jnp.int32
     old = programs.init(member_keys, hparams)
-    new, _ = programs.iterate(old, member_keys, hparams, number(0), number(1), number(1))
+    groups = jnp.ones(1, jnp.int32)
+    new, _ = programs.iterate(old, member_keys, hparams, number(0), number(1), number(1), groups)
     kept = [p for p, x in jax.tree_util.tree_leaves_with_path(old) if not x.is_deleted()]
     assert kept == []
     assert not any(x.is_deleted() for x in jax.tree.leaves((new, hparams, member_keys)))

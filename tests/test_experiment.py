@@ -346,7 +346,7 @@ def test_a_full_disk_is_one_clear_error(environment, tmp_path):
     limited = environment | {"PURERL_CACHE": "off", "LIMIT": "40000"}
     err = fault(run_dir, launch(limited, *start_of(run_dir, 200), script=limiter(tmp_path)))
     newest = steps_in(run_dir)[-1]
-    assert f"--resume goes on from iteration {newest}" in err
+    assert f"goes on from iteration {newest}" in err
     code, out, err = finish(launch(environment, "--resume", run_dir))
     assert (code, err) == (0, "")
     assert f"resumed at step {newest * UNIT:,}" in out

@@ -7,6 +7,7 @@ import re
 import zlib
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from PIL import Image, ImageColor, ImageSequence
@@ -15,6 +16,7 @@ import purerl
 from purerl.agents import ppo
 from purerl.engine import population, train
 from purerl.engine.checkpoint import Checkpoints
+from purerl.engine.cohort import Saved
 from purerl.engine.population import keys
 from purerl.engine.programs import init_program
 from purerl.engine.record import describe
@@ -44,7 +46,10 @@ def untrained(path, name, **kwargs):
     (path / "config.json").write_text(json.dumps(config))
     checkpoints = Checkpoints(path / "checkpoint")
     init = jax.jit(init_program(agent, 1, 1))
-    checkpoints.save(0, init(keys(members.seeds), members.hparams))
+    state = init(keys(members.seeds), members.hparams)
+    row = jnp.zeros(1, jnp.int32)
+    hparams = jax.tree.map(jnp.asarray, members.hparams)
+    checkpoints.save(0, Saved(state, hparams, member=row, dropped=row - 1))
     checkpoints.close()
     return path
 

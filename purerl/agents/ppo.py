@@ -229,7 +229,7 @@ def _make(env: Environment, config: Config, policy: Policy | None) -> Agent:
         def minibatch(scanned, now):
             learning, stop = scanned
             index, key = now
-            chosen = unpack({name: x[index] for name, x in packed.items()})
+            chosen = unpack(batching.take(packed, index))
             params, opt_state = learning
             gradient = jax.grad(loss, has_aux=True)
             grads, terms = gradient(params, chosen, policy, config, hparams, key)

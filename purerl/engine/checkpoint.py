@@ -48,22 +48,26 @@ class Checkpoints:
         return None if newest is None else int(newest.step)
 
     def save(self, step: int, state: Any) -> None:
-        """Copy the state to the host, then write it in the background.
+        """Copy the state, then write it in the background.
 
-        The copy is what lets the next chunk take over the buffers at once.
+        The copy is what lets the next chunk take over the buffers at once: on the host, or, of
+        arrays that are spread over processes, on the devices; then every process writes its part.
         """
         self.wait()
         if step != self.latest():
-            host = jax.tree.map(_to_host, state)
-            self._writing = self._checkpointer.save_async(step, host)
+            rows = jax.tree.leaves(state)[0].shape[0]
+            copy = jax.tree.map(_to_host, state)
+            self._writing = self._checkpointer.save_async(
+                step, copy, custom_metadata={"rows": rows}
+            )
 
-    def restore(self, step: int, like: Any) -> Any:
-        """The state saved at `step`, on the device, with the types of `like`."""
-        device = jax.sharding.SingleDeviceSharding(jax.devices()[0])
-        abstract = jax.tree.map(
-            lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=device), like
-        )
-        return self._checkpointer.load(step, abstract)
+    def rows(self, step: int) -> int:
+        """The length of the leading axis of what was saved at `step`."""
+        return saved_rows(self._checkpointer, step)
+
+    def restore(self, step: int, like: Any, shardings: Any = None) -> Any:
+        """The state saved at `step`, with the types of `like`, where `shardings` say."""
+        return load_state(self._checkpointer, step, like, shardings)
 
     def wait(self) -> None:
         """Until what is being written is complete; raises what went wrong with it."""
@@ -76,8 +80,22 @@ class Checkpoints:
         self._checkpointer.close()
 
 
+def saved_rows(checkpointer: Any, step: int) -> int:
+    """The length of the leading axis of what was saved at `step`."""
+    return int(checkpointer.metadata(step).custom_metadata["rows"])
+
+
+def load_state(checkpointer: Any, step: int, like: Any, shardings: Any = None) -> Any:
+    """What was saved at `step`, with the types of `like`; by default all of it on one device."""
+    if shardings is None:
+        alone = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
+        shardings = jax.tree.map(lambda _: alone, like)
+    spread = lambda x, where: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=where)
+    return checkpointer.load(step, jax.tree.map(spread, like, shardings))
+
+
 def _to_host(x: jax.Array) -> Any:
     # A typed key has no NumPy form; a copy on the device serves as well.
-    if jax.numpy.issubdtype(x.dtype, jax.dtypes.prng_key):
+    if jax.process_count() > 1 or jax.numpy.issubdtype(x.dtype, jax.dtypes.prng_key):
         return jax.numpy.copy(x)
     return np.array(x)

@@ -1,6 +1,7 @@
 """What a person sees of a run: a header, a progress line, a closing table."""
 
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +12,8 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 from purerl import envs
-from purerl.analysis import iqm, summary
+from purerl.analysis import Ranked, iqm, summary
+from purerl.engine.placement import Placement
 from purerl.engine.population import Population
 from purerl.engine.programs import Programs
 from purerl.types import Agent
@@ -19,6 +21,7 @@ from purerl.types import Agent
 if TYPE_CHECKING:
     from purerl.engine.result import Result
 
+WIDE = 200  # columns that a table may take where there is no terminal
 PLAIN_SECONDS = 10.0  # between progress lines where there is no terminal
 
 
@@ -26,10 +29,10 @@ class Display:
     """Prints what happens if `wanted`: a bar on a terminal, plain lines elsewhere."""
 
     def __init__(self, wanted: bool):
-        self._console = Console(quiet=not wanted, highlight=False, soft_wrap=True)
+        self._console = _console(quiet=not wanted)
         self._bar: Progress | None = None
         self._task: Any = None
-        self._total, self._members, self._printed = 0, 1, 0.0
+        self._total, self._printed = 0, 0.0
         self._score = "none yet"
 
     def __enter__(self) -> "Display":
@@ -39,20 +42,18 @@ class Display:
         self._stop()
 
     def header(
-        self, agent: Agent, members: Population, steps: int, batch: int, path: Path | None
+        self, agent: Agent, members: Population, steps: int, place: Placement, path: Path | None
     ) -> None:
         """Before compiling: what will run, on what, and where it is written."""
-        self._total, self._members = steps, members.size
-        device = jax.devices()[0]
+        self._total = steps
         _, kwargs = envs.spec(agent.env)
         details = "".join(f", {k}={v}" for k, v in kwargs.items())
         name = type(agent.config).__module__.rsplit(".", 1)[-1]
-        abreast = "" if batch == members.size else f" ({batch} abreast)"
         self._lines(
             ("purerl", f"{name} on {agent.env.name}{details}"),
-            ("device", f"{device.device_kind} ({device.platform})"),
+            ("device", _devices(place)),
             ("resets", agent.config.reset_mode),
-            ("members", f"{members.size}{abreast}"),
+            ("members", _members(members, place)),
             ("steps", f"{steps:,} each, {steps * members.size:,} in all"),
             ("run", str(path) if path else "not written"),
         )
@@ -76,7 +77,7 @@ class Display:
             self._task = self._bar.add_task("", total=self._total)
             self._bar.start()
 
-    def progress(self, steps: int, rate: float, returns: np.ndarray) -> None:
+    def progress(self, steps: int, rate: float, returns: np.ndarray, active: int) -> None:
         """After each chunk: steps of one member, steps/s over all, training returns [M]."""
         known = returns[np.isfinite(returns)]
         if known.size:  # else no episode ended in this chunk
@@ -88,7 +89,7 @@ class Display:
         now = time.perf_counter()
         if now - self._printed >= PLAIN_SECONDS or steps == self._total:
             self._printed = now
-            left = (self._total - steps) * self._members / rate
+            left = (self._total - steps) * active / rate
             self._console.print(f"{steps / self._total:4.0%}  {text}  {left:.0f} s left")
 
     def note(self, text: str) -> None:
@@ -101,7 +102,10 @@ class Display:
         if result.interrupted:
             self.note(f"interrupted at step {result.steps:,} of {self._total:,}")
         title = f"evaluation after {result.steps:,} steps"
-        self._console.print(evaluation_table(title, result.returns, result.sampled_returns))
+        if result.population.configurations > 1:
+            self._console.print(sweep_table(title, result.configurations))
+        else:
+            self._console.print(evaluation_table(title, result.returns, result.sampled_returns))
         self.note(
             f"{result.steps_per_second:,.0f} steps/s; compile {result.compile_seconds:.1f} s,"
             f" train {result.train_seconds:.1f} s, evaluate {result.evaluate_seconds:.1f} s"
@@ -120,6 +124,51 @@ class Display:
         if self._bar:
             self._bar.stop()
             self._bar = None
+
+
+def _console(quiet: bool = False) -> Console:
+    console = Console(quiet=quiet, highlight=False, soft_wrap=True)
+    if not console.is_terminal:
+        console.width = WIDE
+    return console
+
+
+def _devices(place: Placement) -> str:
+    device = place.mesh.devices.flat[0]
+    text = f"{device.device_kind} ({device.platform})"
+    if place.mesh.size == 1:
+        return text
+    shared = f", {place.data} to a member" if place.data > 1 else ""
+    hosts = f" in {jax.process_count()} processes" if jax.process_count() > 1 else ""
+    return f"{place.mesh.size} x {text}{shared}{hosts}"
+
+
+def _members(members: Population, place: Placement) -> str:
+    count, text = members.configurations, str(members.size)
+    if count > 1:
+        fields = " x ".join(members.swept())
+        text += f" = {count} configurations ({fields}) x {members.size // count} seeds"
+    return text if place.batch == place.local else f"{text}, {place.batch} abreast"
+
+
+def show_sweep(ranked: Sequence[Ranked]) -> None:
+    """The closing table of a sweep of several programs."""
+    _console().print(sweep_table("the whole sweep", ranked))
+
+
+def sweep_table(title: str, ranked: Sequence[Ranked], most: int = 10) -> Table:
+    """The best configurations of a sweep, one row each."""
+    table = Table(title=f"{title}, greedy", title_justify="left")
+    fields = list(ranked[0].values)
+    for column in ("rank", *fields, "return (IQM)", "95 % interval", "seeds", "steps"):
+        table.add_column(column, justify="right", no_wrap=True, min_width=len(column))
+    for row in ranked[:most]:
+        i = row.interval
+        numbers = [f"{i.value:.1f}", f"{i.low:.1f} to {i.high:.1f}", str(i.count), f"{row.steps:,}"]
+        table.add_row(str(row.rank), *(str(row.values[f]) for f in fields), *numbers)
+    if len(ranked) > most:
+        table.caption = f"and {len(ranked) - most} more in sweep.csv"
+    return table
 
 
 def evaluation_table(title: str, greedy: np.ndarray, sampled: np.ndarray) -> Table:

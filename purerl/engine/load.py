@@ -8,8 +8,10 @@ from typing import Any
 import jax
 import numpy as np
 
+from purerl.engine.checkpoint import load_state, saved_rows
+from purerl.engine.cohort import Saved
 from purerl.engine.population import Population, keys
-from purerl.engine.programs import RunState, init_program, member_batch
+from purerl.engine.programs import RunState, init_program
 from purerl.engine.record import CHECKPOINTS, CONFIG, hparams_of, read_config, rebuild
 from purerl.errors import UsageError
 from purerl.types import Agent
@@ -21,7 +23,7 @@ class Loaded:
 
     Attributes:
       agent: what was trained.
-      population: the members.
+      population: the members, with their hyperparameters at that time.
       state: their RunState, on the device.
       step: iterations done.
       config: what config.json says.
@@ -51,6 +53,11 @@ def load(run_dir: str | Path, step: int | None = None) -> Loaded:
     """
     path = Path(run_dir)
     config = read_config(path)
+    if groups := config.get("groups"):
+        raise UsageError(
+            f"run_dir={run_dir!r}: is a sweep of {len(groups)} runs; choose {path / groups[0]}"
+            " or another of them"
+        )
     try:
         agent, members = rebuild(config), _members(config)
         unit, saved_unit = agent.steps_per_update, config["steps_per_update"]
@@ -63,11 +70,12 @@ def load(run_dir: str | Path, step: int | None = None) -> Loaded:
         raise UsageError(
             f"run_dir={str(path)!r}: its iterations have {saved_unit} steps, here they have {unit}"
         )
-    member_keys = jax.eval_shape(keys, members.seeds)
-    hparams = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), members.hparams)
-    init = init_program(agent, members.size, member_batch(members.size, None))
-    state, iteration = _restore(path, step, unit, jax.eval_shape(init, member_keys, hparams))
-    return Loaded(agent, members, state, iteration, config)
+    saved, iteration = _restore(path, step, unit, agent, members)
+    seated = np.flatnonzero(np.asarray(saved.member) >= 0)
+    row = seated[np.argsort(np.asarray(saved.member)[seated])]
+    in_order = lambda tree: jax.tree.map(lambda x: x[row], tree)
+    members = members._replace(hparams=jax.device_get(in_order(saved.hparams)))
+    return Loaded(agent, members, in_order(saved.state), iteration, config)
 
 
 def _members(config: dict[str, Any]) -> Population:
@@ -79,8 +87,10 @@ def _members(config: dict[str, Any]) -> Population:
     return Population(seeds, jax.tree.map(spread, hparams, is_leaf=is_leaf))
 
 
-def _restore(run_dir: Path, step: int | None, unit: int, like: Any) -> tuple[RunState, int]:
-    """(state, iteration) of a checkpoint; `step` and `unit` in environment steps.
+def _restore(
+    run_dir: Path, step: int | None, unit: int, agent: Agent, members: Population
+) -> tuple[Saved, int]:
+    """(what was saved, iteration) of a checkpoint; `step` and `unit` in environment steps.
 
     Opened without `cleanup_tmp_directories`, which would take from a run in progress the
     checkpoint that it is writing.
@@ -99,10 +109,12 @@ def _restore(run_dir: Path, step: int | None, unit: int, like: Any) -> tuple[Run
         if iteration not in steps or (step or 0) % unit:
             kept = ", ".join(str(s * unit) for s in steps)
             raise UsageError(f"step={step}: no checkpoint; there are those at {kept}")
-        device = jax.sharding.SingleDeviceSharding(jax.devices()[0])
-        abstract = jax.tree.map(
-            lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=device), like
-        )
-        return checkpointer.load(iteration, abstract), iteration
+        rows = saved_rows(checkpointer, iteration)
+        number = lambda dtype: jax.ShapeDtypeStruct((rows,), dtype)
+        hparams = jax.tree.map(lambda _: number(np.float32), members.hparams)
+        member_keys = jax.eval_shape(keys, np.zeros(rows, np.uint32))
+        state = jax.eval_shape(init_program(agent, rows, rows), member_keys, hparams)
+        like = Saved(state, hparams, number(np.int32), number(np.int32))
+        return load_state(checkpointer, iteration, like), iteration
     finally:
         checkpointer.close()

@@ -5,6 +5,7 @@ import threading
 from dataclasses import dataclass
 from typing import Any
 
+from purerl.engine.evolution import rungs
 from purerl.errors import UsageError
 from purerl.types import Agent
 
@@ -20,6 +21,8 @@ class Plan:
     eval_every: int
     checkpoint_every: int
     log_every: int
+    rungs: tuple[int, ...] = ()
+    """Of halving, besides."""
 
     @classmethod
     def of(
@@ -29,11 +32,14 @@ class Plan:
         eval_every: int | None,
         checkpoint_every: int | None,
         log_every: int | None,
+        halve: int = 1,
     ) -> "Plan":
         """From environment steps of one member, as `train` takes them.
 
+        `halve` is the number of configurations of which halving leaves one.
+
         Raises:
-          UsageError: a negative number, or a run shorter than one iteration.
+          UsageError: a negative number, or a run shorter than one iteration or too short to halve.
         """
         unit = agent.steps_per_update
         if total_steps < unit:
@@ -49,16 +55,19 @@ class Plan:
 
         evaluations = every("eval_every", eval_every, updates // EVALUATIONS)
         checkpoints = every("checkpoint_every", checkpoint_every, evaluations)
-        return cls(
-            updates, evaluations, checkpoints, every("log_every", log_every, updates // LOG_POINTS)
-        )
+        logs = every("log_every", log_every, updates // LOG_POINTS)
+        return cls(updates, evaluations, checkpoints, logs, rungs(updates, halve))
 
     def next_stop(self, step: int) -> int:
         """The first iteration after `step` at which the host has something to do."""
         stops = [
             (step // n + 1) * n for n in (self.eval_every, self.checkpoint_every, self.log_every)
         ]
-        return min(*stops, self.updates)
+        return min(*stops, *(rung for rung in self.rungs if rung > step), self.updates)
+
+    def evaluates(self, step: int) -> bool:
+        """Whether iteration `step` is followed by an evaluation."""
+        return step % self.eval_every == 0 or step in self.rungs or step == self.updates
 
 
 class Interrupt:

@@ -10,7 +10,7 @@ import numpy as np
 from purerl.errors import UsageError
 from purerl.types import Key
 
-INIT, UPDATE, EVALUATE, RENDER = 0, 1, 2, 3
+INIT, UPDATE, EVALUATE, RENDER, EVOLVE = 0, 1, 2, 3, 4
 """Purposes of a member's randomness: independent streams."""
 
 
@@ -27,7 +27,24 @@ class Population(NamedTuple):
 
     @property
     def size(self) -> int:
+        """M."""
         return len(self.seeds)
+
+    @property
+    def configurations(self) -> int:
+        """C; member i has configuration i // (M / C)."""
+        return self.size // len(np.unique(self.seeds))
+
+    def columns(self) -> dict[str, np.ndarray]:
+        """Every hyperparameter of each member: name -> [M]; `env_params.gravity` and such."""
+        flat, _ = jax.tree_util.tree_flatten_with_path(self.hparams)
+        name = lambda path: jax.tree_util.keystr(path, simple=True, separator=".")
+        return {name(path): leaf for path, leaf in flat}
+
+    def swept(self) -> dict[str, np.ndarray]:
+        """The hyperparameters that differ between configurations: name -> [C], in float32."""
+        each = self.size // self.configurations
+        return {name: x[::each] for name, x in self.columns().items() if (x != x[0]).any()}
 
 
 def population(hparams: Any, seeds: int | Sequence[int]) -> Population:

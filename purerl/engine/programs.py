@@ -1,4 +1,8 @@
-"""The compiled programs of a run: initialise, iterate, evaluate. Axes: M members, E episodes."""
+"""The compiled programs of a run: initialise, iterate, evaluate.
+
+Axes: P rows of members (of one shard where a program is written, of all where it is compiled),
+D shards, E episodes.
+"""
 
 import functools
 import os
@@ -12,18 +16,17 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from purerl.engine.placement import Placement
 from purerl.engine.population import EVALUATE, INIT, UPDATE, keys, stream
 from purerl.types import Agent, Clock, Key, Metrics, TrainState
-
-CPU_BATCH = 4  # members that one CPU runs abreast: as fast as 2, and 1.2 times as fast as all 64
 
 
 class RunState(NamedTuple):
     """What a checkpoint holds.
 
     Attributes:
-      train: the members' TrainStates, every leaf [M, ...].
-      frozen: int32 [M]. The iteration at which a member's learner would have turned non-finite and
+      train: the members' TrainStates, every leaf [P, ...].
+      frozen: int32 [P]. The iteration at which a member's learner would have turned non-finite and
         was frozen; -1 while it learns.
     """
 
@@ -32,7 +35,7 @@ class RunState(NamedTuple):
 
 
 class Evaluation(NamedTuple):
-    """Undiscounted returns and lengths of whole episodes, [M, E]: greedy, and sampled actions."""
+    """Undiscounted returns and lengths of whole episodes, [P, E]: greedy, and sampled actions."""
 
     greedy: jax.Array
     sampled: jax.Array
@@ -44,13 +47,14 @@ class Programs(NamedTuple):
     """Compiled, with what compiling showed.
 
     Attributes:
-      init: (keys [M], hparams) -> RunState.
-      iterate: (state, keys [M], hparams, first, count, total) -> (state, metrics [M]): `count`
-        iterations from `first`; the state is donated. One program for every count.
-      evaluate: (learner, keys [M], hparams, step) -> Evaluation.
+      init: (keys [P], hparams) -> RunState.
+      iterate: (state, keys [P], hparams, first, count, total, groups [D]) -> (state, metrics [P]):
+        `count` iterations from `first` of the first groups of every shard; the state is donated.
+        One program for every count.
+      evaluate: (learner, keys [P], hparams, step, wanted [P]) -> Evaluation.
       compile_seconds: wall time until the first two were compiled and the third traced.
       state_bytes: of the RunState.
-      temporary_bytes: the most that the first two need beside it.
+      temporary_bytes: the most that the first two need beside it on one device.
       num_params: numbers learnt by one member.
     """
 
@@ -63,52 +67,78 @@ class Programs(NamedTuple):
     num_params: int
 
 
-def member_batch(members: int, wanted: int | None) -> int:
-    """How many members run abreast: the largest divisor of `members` up to `wanted`.
-
-    By default all of them on an accelerator; on a CPU only so many that they stay in its caches.
-    """
-    if wanted is None:
-        wanted = CPU_BATCH if jax.default_backend() == "cpu" else members
-    return max(n for n in range(1, min(members, wanted) + 1) if members % n == 0)
-
-
-def over_members(function: Callable[..., Any], batch: int, members: int) -> Callable[..., Any]:
-    """`function` of one member over leaves [M, ...]: `batch` members abreast, groups in turn."""
-    if batch == members > 1:
+def over_members(function: Callable[..., Any], batch: int, rows: int) -> Callable[..., Any]:
+    """`function` of one member over leaves [P, ...]: `batch` rows abreast, groups in turn."""
+    if batch == rows > 1:
         return jax.vmap(function)
 
     def grouped(*args):
         if batch == 1:
             return jax.lax.map(lambda one: function(*one), args)
-        split = jax.tree.map(lambda x: x.reshape(members // batch, batch, *x.shape[1:]), args)
+        split = jax.tree.map(lambda x: x.reshape(rows // batch, batch, *x.shape[1:]), args)
         out = jax.lax.map(lambda group: jax.vmap(function)(*group), split)
-        return jax.tree.map(lambda x: x.reshape(members, *x.shape[2:]), out)
+        return jax.tree.map(lambda x: x.reshape(rows, *x.shape[2:]), out)
 
     return grouped
 
 
-def init_program(agent: Agent, members: int, batch: int) -> Callable[..., RunState]:
-    """(keys [M], hparams) -> RunState."""
+def advance_members(function: Callable[..., Any], batch: int, rows: int) -> Callable[..., Any]:
+    """(groups, state, *args) -> (state, out): the first `groups` groups of rows, one after another.
+
+    `function` is (state, *args) -> (state, out) of one member; here leaves are [P, ...] and `batch`
+    rows run abreast. A group is written where it was read, so the state exists once. Rows of the
+    other groups stay as they are, with zeros for `out`. One program for every count of groups.
+    """
+    if batch == rows > 1:
+        return lambda groups, *args: jax.vmap(function)(*args)
+    abreast = function if batch == 1 else jax.vmap(function)
+
+    def read(x: jax.Array, group: jax.Array) -> jax.Array:
+        if batch == 1:
+            return jax.lax.dynamic_index_in_dim(x, group, keepdims=False)
+        return jax.lax.dynamic_slice_in_dim(x, group * batch, batch)
+
+    def write(x: jax.Array, part: jax.Array, group: jax.Array) -> jax.Array:
+        part = part[None] if batch == 1 else part
+        return jax.lax.dynamic_update_slice_in_dim(x, part, group * batch, 0)
+
+    def advance(groups: jax.Array, state: Any, *args: Any):
+        def body(group, scanned):
+            old = scanned[0], *args
+            new = abreast(*jax.tree.map(lambda x: read(x, group), old))
+            return jax.tree.map(lambda x, part: write(x, part, group), scanned, new)
+
+        one = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape[1:], x.dtype), (state, *args))
+        zeros = jax.tree.map(
+            lambda x: jnp.zeros((rows, *x.shape), x.dtype), jax.eval_shape(function, *one)[1]
+        )
+        return jax.lax.fori_loop(0, groups, body, (state, zeros))
+
+    return advance
+
+
+def init_program(agent: Agent, rows: int, batch: int) -> Callable[..., RunState]:
+    """(keys [P], hparams) -> RunState."""
 
     def init(keys: Key, hparams: Any) -> RunState:
         one = lambda key, hparams: agent.init(stream(key, INIT), hparams)
-        state = over_members(one, batch, members)(keys, hparams)
-        return RunState(state, jnp.full(members, -1, jnp.int32))
+        state = over_members(one, batch, rows)(keys, hparams)
+        return RunState(state, jnp.full(rows, -1, jnp.int32))
 
     return init
 
 
-def iterate_program(agent: Agent, members: int, batch: int):
-    """(state, keys [M], hparams, first, count, total) -> (state, metrics [M]).
+def iterate_program(agent: Agent, rows: int, batch: int):
+    """(state, keys [P], hparams, first, count, total, groups [1]) -> (state, metrics [P]).
 
-    Metrics called `*_sum` or `*/count` are added up over the iterations, all others averaged;
-    `frozen` is the state's.
+    Only the first `groups` groups of `batch` rows are advanced, by default all. Metrics called
+    `*_sum` or `*/count` are added up over the iterations, all others averaged; `frozen` is the
+    state's.
     """
 
     traced_once = jax.jit(agent.update, inline=True)  # below for its shapes, then for its sake
 
-    def iterate(state: RunState, keys: Key, hparams: Any, first, count, total):
+    def iterate(state: RunState, keys: Key, hparams: Any, first, count, total, groups=None):
         def member(state: RunState, key: Key, hparams: Any):
             def update(index, scanned):
                 state, sums = scanned
@@ -129,16 +159,20 @@ def iterate_program(agent: Agent, members: int, batch: int):
             metrics = {k: x if added(k) else x / count for k, x in sums.items()}
             return state, metrics | {"frozen": state.frozen}
 
-        return over_members(member, batch, members)(state, keys, hparams)
+        groups = rows // batch if groups is None else groups[0]
+        return advance_members(member, batch, rows)(groups, state, keys, hparams)
 
     return iterate
 
 
-def evaluate_program(agent: Agent, members: int, episodes: int, max_steps: int):
-    """(learner, keys [M], hparams, step) -> Evaluation, `episodes` of each kind a member."""
+def evaluate_program(agent: Agent, rows: int, episodes: int, max_steps: int):
+    """(learner, keys [P], hparams, step, wanted [P]) -> Evaluation, `episodes` of each kind a row.
+
+    Rows that are not wanted, by default none, have returns and lengths of 0.
+    """
     env, kinds = agent.env, (True, False)
 
-    def evaluate(learner: Any, keys: Key, hparams: Any, step: jax.Array) -> Evaluation:
+    def evaluate(learner: Any, keys: Key, hparams: Any, step, wanted=None) -> Evaluation:
         key = jax.vmap(lambda key: stream(key, EVALUATE, step))(keys)
         member = lambda fn: jax.vmap(fn, (0, 0, 0, 0, 0))
 
@@ -172,8 +206,9 @@ def evaluate_program(agent: Agent, members: int, episodes: int, max_steps: int):
             return time + 1, carries, world, running & ~timestep.done, returns, lengths
 
         carry = agent.initial_carry(episodes)
-        carry = jax.tree.map(lambda x: jnp.broadcast_to(x, (members, *x.shape)), carry)
-        running = jnp.ones((members, 2 * episodes), bool)
+        carry = jax.tree.map(lambda x: jnp.broadcast_to(x, (rows, *x.shape)), carry)
+        running = jnp.ones((rows, 2 * episodes), bool)
+        running = running if wanted is None else running & wanted[:, None]
         zeros = jnp.zeros(running.shape)
         scanned = (
             jnp.int32(0),
@@ -198,30 +233,42 @@ def evaluate_program(agent: Agent, members: int, episodes: int, max_steps: int):
 
 @functools.cache
 def compile_programs(
-    agent: Agent, members: int, batch: int, episodes: int, max_steps: int, hparams: Any = None
+    agent: Agent, place: Placement, episodes: int, max_steps: int, hparams: Any = None
 ) -> Programs:
-    """Trace and compile the programs for M members, in parallel.
+    """Trace and compile the programs for a placement, in parallel.
 
     `hparams` is the tree structure of the HParams, by default that of the agent's own.
     """
     began = time.perf_counter()
-    member_keys = jax.eval_shape(keys, np.zeros(members, np.uint32))
-    structure = hparams or jax.tree.structure(agent.hparams)
-    number = jax.ShapeDtypeStruct((members,), jnp.float32)
-    hparams = jax.tree.unflatten(structure, [number] * structure.num_leaves)
+    rows, batch, shards = place.local, place.batch, place.shards
+    member_keys, hparams, state = shapes(agent, place, hparams)
+    like = lambda x, sharding: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding)
+    wide = lambda tree: jax.tree.map(lambda x: like(x, place.population), tree)
+    shardings = place.shardings(state)
+    state = jax.tree.map(like, state, shardings)
+    member_keys, hparams = wide(member_keys), wide(hparams)
     number = jax.ShapeDtypeStruct((), jnp.int32)
-    init = init_program(agent, members, batch)
-    state = jax.eval_shape(init, member_keys, hparams)
-    iterate = jax.jit(iterate_program(agent, members, batch), donate_argnums=0)
-    evaluate = jax.jit(evaluate_program(agent, members, episodes, max_steps))
+    groups = wide(jax.ShapeDtypeStruct((shards,), jnp.int32))
+    wanted = wide(jax.ShapeDtypeStruct((place.rows,), jnp.bool_))
+
+    init = place.each_shard(init_program(agent, rows, batch), (True, True))
+    init = jax.jit(init, out_shardings=shardings)
+    iterate = place.each_shard(
+        iterate_program(agent, rows, batch), (True, True, True, False, False, False, True)
+    )
+    iterate = jax.jit(iterate, donate_argnums=0, out_shardings=(shardings, place.population))
+    evaluate = place.each_shard(
+        evaluate_program(agent, rows, episodes, max_steps), (True, True, True, False, True)
+    )
+    evaluate = jax.jit(evaluate, out_shardings=place.population)
     # Tracing holds the interpreter, compiling does not: the slowest to compile goes first. Training
     # begins without waiting for the evaluation program, which no one needs before its first chunk.
     pool = ThreadPoolExecutor(2)
-    lowered = iterate.lower(state, member_keys, hparams, number, number, number)
+    lowered = iterate.lower(state, member_keys, hparams, number, number, number, groups)
     iterate_later = pool.submit(lowered.compile, cpu_options(2))
-    lowered = jax.jit(init).lower(member_keys, hparams)
+    lowered = init.lower(member_keys, hparams)
     init_later = pool.submit(lowered.compile, cpu_options(0))
-    lowered = evaluate.lower(state.train.learner, member_keys, hparams, number)
+    lowered = evaluate.lower(state.train.learner, member_keys, hparams, number, wanted)
 
     def compile_last():
         iterate_later.exception()  # until it is compiled: the cores are for what training needs
@@ -230,17 +277,27 @@ def compile_programs(
     evaluate_later = pool.submit(compile_last)
     pool.shutdown(wait=False)
     init, iterate = init_later.result(), iterate_later.result()
-    temporary = [_temporary_bytes(program) for program in (init, iterate)]
     learner = state.train.learner
     return Programs(
         init,
         iterate,
         lambda *args: evaluate_later.result()(*args),
         time.perf_counter() - began,
-        _bytes(state),
-        max(temporary),
-        sum(x.size for x in jax.tree.leaves(getattr(learner, "params", learner))) // members,
+        tree_bytes(state),
+        max(_temporary_bytes(program) for program in (init, iterate)),
+        sum(x.size for x in jax.tree.leaves(getattr(learner, "params", learner))) // place.rows,
     )
+
+
+@functools.cache
+def shapes(agent: Agent, place: Placement, hparams: Any = None) -> tuple[Any, Any, RunState]:
+    """(keys [P], hparams, state) of a placement, as shapes and types."""
+    structure = hparams or jax.tree.structure(agent.hparams)
+    member_keys = jax.eval_shape(keys, np.zeros(place.rows, np.uint32))
+    number = jax.ShapeDtypeStruct((place.rows,), jnp.float32)
+    hparams = jax.tree.unflatten(structure, [number] * structure.num_leaves)
+    init = init_program(agent, place.rows, place.rows)
+    return member_keys, hparams, jax.eval_shape(init, member_keys, hparams)
 
 
 def enable_cache() -> None:
@@ -275,7 +332,8 @@ def _finite(tree: Any) -> jax.Array:
     return functools.reduce(jnp.logical_and, known, jnp.bool_(True))
 
 
-def _bytes(tree: Any) -> int:
+def tree_bytes(tree: Any) -> int:
+    """Of all leaves, arrays or their shapes."""
     return sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(tree))
 
 

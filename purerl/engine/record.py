@@ -21,7 +21,7 @@ from purerl.errors import UsageError
 from purerl.types import Agent
 
 CONFIG, METRICS, RESULT = "config.json", "metrics.csv", "result.json"
-CHECKPOINTS, CURVE = "checkpoint", "curve.png"
+CHECKPOINTS, CURVE, SWEEP = "checkpoint", "curve.png", "sweep.csv"
 NEEDED = {"agent", "env", "config", "hparams", "seeds"}  # of config.json, to know a run
 
 
@@ -111,8 +111,8 @@ class MetricsFile:
 
     def __init__(self, run_dir: Path, population: Population):
         self._path = run_dir / METRICS
-        names, leaves = _columns(population.hparams)
-        numbers = np.stack([population.seeds, *leaves], 1).tolist() if leaves else []
+        columns = population.columns()
+        names, numbers = list(columns), np.stack([population.seeds, *columns.values()], 1).tolist()
         self._members = [
             ",".join([str(i), str(int(row[0])), *(_number(x) for x in row[1:])])
             for i, row in enumerate(numbers)
@@ -153,12 +153,6 @@ def read_metric(run_dir: Path, metric: str, members: int) -> tuple[np.ndarray, n
                 values = points.setdefault(int(row["step"]), np.full(members, np.nan))
                 values[int(row["member"])] = float(row["value"] or "nan")
     return np.array(list(points), int), np.array(list(points.values())).reshape(-1, members)
-
-
-def _columns(hparams: Any) -> tuple[list[str], list[np.ndarray]]:
-    flat, _ = jax.tree_util.tree_flatten_with_path(hparams)
-    names = [jax.tree_util.keystr(path, simple=True, separator=".") for path, _ in flat]
-    return names, [leaf for _, leaf in flat]
 
 
 def _number(value: float) -> str:

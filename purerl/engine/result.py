@@ -9,7 +9,7 @@ import jax
 import numpy as np
 import numpy.typing as npt
 
-from purerl.analysis import summary
+from purerl.analysis import Ranked, rank, summary
 from purerl.engine.population import Population
 from purerl.engine.programs import Evaluation, RunState
 from purerl.types import Agent
@@ -30,6 +30,8 @@ class Result:
       evaluate_seconds: evaluating, in this process.
       steps_per_second: over all members, in this process, training only.
       frozen: {member: iteration} of those whose learner turned non-finite.
+      dropped: {member: iteration} of those that halving trained no further; their evaluation is of
+        then.
       interrupted: whether it was stopped before the end.
       run_dir: where it was written, if anywhere.
     """
@@ -44,6 +46,7 @@ class Result:
     evaluate_seconds: float
     steps_per_second: float
     frozen: dict[int, int]
+    dropped: dict[int, int]
     interrupted: bool
     run_dir: Path | None
 
@@ -57,6 +60,20 @@ class Result:
         """Evaluation return of each member with sampled actions, [M]; NaN for the frozen ones."""
         return scores_of(self.evaluation.sampled, self.frozen)
 
+    @property
+    def configurations(self) -> list[Ranked]:
+        """The configurations of a sweep, best first, by the greedy returns of their seeds."""
+        values = {k: [short(v) for v in x] for k, x in self.population.swept().items()}
+        scores = self.returns.reshape(self.population.configurations, -1)
+        return rank(values, scores, self.configuration_steps)
+
+    @property
+    def configuration_steps(self) -> list[int]:
+        """Environment steps for which each configuration was trained, [C]."""
+        count, unit = self.population.configurations, self.agent.steps_per_update
+        each = self.population.size // count
+        return [self.dropped.get(c * each, self.steps // unit) * unit for c in range(count)]
+
     def table(self) -> dict[str, Any]:
         """The closing table as plain numbers, which is what result.json holds."""
         return {
@@ -68,6 +85,7 @@ class Result:
             "train_seconds": round(self.train_seconds, 2),
             "evaluate_seconds": round(self.evaluate_seconds, 2),
             "interrupted": self.interrupted,
+            "configurations": self.population.configurations,
             "frozen": {str(member): step for member, step in self.frozen.items()},
             "device": jax.devices()[0].device_kind,
         }
@@ -78,3 +96,8 @@ def scores_of(returns: npt.ArrayLike, frozen: Iterable[int]) -> np.ndarray:
     scores = np.asarray(returns, float).mean(1)
     scores[list(frozen)] = np.nan
     return scores
+
+
+def short(value: Any) -> float:
+    """A float32 in its own shortest digits: 0.0003, not 0.000300000014249."""
+    return float(np.format_float_positional(np.float32(value)))

@@ -1,48 +1,41 @@
-"""The training loop: one for every algorithm.
+"""`train`: from what a user asks for to a run, with everything checked before it begins.
 
-Axes: M members, E episodes of an evaluation.
+Axes: C configurations.
 """
 
 import contextlib
-import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from types import MappingProxyType
+from typing import Any, Literal
 
 import jax
-import jax.numpy as jnp
-import numpy as np
 
-from purerl.analysis import plot_curve
+from purerl.engine import hosts
 from purerl.engine.checkpoint import Checkpoints
+from purerl.engine.cohort import Cohort
 from purerl.engine.display import Display
-from purerl.engine.loggers import Logger, check_loggers, open_logger
-from purerl.engine.plan import Interrupt, Plan
-from purerl.engine.population import Population, keys, population
-from purerl.engine.programs import (
-    Evaluation,
-    Programs,
-    compile_programs,
-    enable_cache,
-    member_batch,
-)
+from purerl.engine.loggers import check_loggers, open_logger
+from purerl.engine.loop import Run
+from purerl.engine.memory import check_memory
+from purerl.engine.placement import place
+from purerl.engine.plan import Plan
+from purerl.engine.population import population
+from purerl.engine.programs import compile_programs, enable_cache
 from purerl.engine.record import (
     CHECKPOINTS,
     CONFIG,
-    CURVE,
-    RESULT,
-    MetricsFile,
     describe,
     differences,
     read_config,
-    read_metric,
     write_json,
 )
-from purerl.engine.result import Result, scores_of
+from purerl.engine.result import Result
 from purerl.errors import UsageError, positive
-from purerl.types import Agent, Metrics
+from purerl.types import Agent
 
 MAX_EPISODE_STEPS = 1000  # of an evaluation episode that nothing ends
+HALVING_GROUPS = 8  # that a shard is cut into, so that dropped members cost nothing
 
 
 class RunError(RuntimeError):
@@ -55,44 +48,70 @@ def train(
     *,
     seeds: int | Sequence[int] = 1,
     hparams: Any = None,
+    halving: bool = False,
+    pbt: bool = False,
     eval_every: int | None = None,
     eval_episodes: int = 8,
     checkpoint_every: int | None = None,
     log_every: int | None = None,
     run_dir: str | Path | None = None,
     resume: bool = False,
+    devices: int | None = None,
+    data_parallel: int | Literal["all"] = 1,
     population_batch: int | None = None,
     loggers: Sequence[str] = (),
     progress: bool = False,
+    notes: Mapping[str, Any] = MappingProxyType({}),
 ) -> Result:
     """Train every configuration with every seed, in one compiled program.
 
-    All step counts are environment steps of one member, rounded down to whole iterations.
+    All step counts are environment steps of one member, rounded down to whole iterations. With
+    several processes every one calls this, with the same arguments.
 
     Args:
       agent: from an algorithm's `make`.
       total_steps: of the run; the horizon of every schedule.
-      seeds: how many members (seeds 0, 1, ...), or their seeds.
-      hparams: the algorithm's HParams, by default its own; leaves may be [C] arrays.
+      seeds: how many members of each configuration (seeds 0, 1, ...), or their seeds.
+      hparams: the algorithm's HParams, by default its own; leaves may be [C] arrays, such as `grid`
+        and `sample` give.
+      halving: drop the worse half of the configurations again and again, until one is left.
+      pbt: population-based training: at every evaluation the worst fifth of the members goes on
+        from copies of the best fifth, with other hyperparameters.
       eval_every: steps between evaluations, by default a tenth of the run; 0 for one at the end.
       eval_episodes: episodes of each evaluation, as many greedy as sampled.
       checkpoint_every: steps between checkpoints, by default as `eval_every`; 0 for one at the end.
       log_every: steps between rows of metrics, by default a hundredth of the run.
       run_dir: where to write; None writes nothing.
-      resume: go on from the newest checkpoint in `run_dir`, which must be of the same settings.
-      population_batch: members that run abreast, see `member_batch`.
+      resume: go on from the newest checkpoint in `run_dir`, which must be of the same settings; the
+        devices may be others.
+      devices: how many to use; by default all that find work.
+      data_parallel: devices that share the environments of each member, or "all".
+      population_batch: members that run abreast on a device; by default all on an accelerator.
       loggers: names in LOGGERS, besides metrics.csv.
       progress: print a header, a progress line and the closing table.
+      notes: entries of config.json besides the settings.
 
     Raises:
-      UsageError: before anything compiles, for what cannot be.
-      RunError: the run directory could not be written.
+      UsageError: before anything is trained, for what cannot be.
+      RunError: the run directory could not be written, or another process is gone.
     """
     members = population(agent.hparams if hparams is None else hparams, seeds)
-    plan = Plan.of(agent, total_steps, eval_every, checkpoint_every, log_every)
+    if halving and (pbt or members.configurations == 1):
+        said = "cannot be combined with pbt" if pbt else "needs a sweep"
+        raise UsageError(f"halving=True: {said}")
+    if pbt and not members.swept():
+        raise UsageError("pbt=True: needs a sweep of HParams to explore")
+    plan = Plan.of(
+        agent, total_steps, eval_every, checkpoint_every, log_every,
+        halve=members.configurations if halving else 1,
+    )  # fmt: skip
     positive("eval_episodes", eval_episodes)
     positive("population_batch", 1 if population_batch is None else population_batch)
-    batch = member_batch(members.size, population_batch)
+    where = place(
+        members.size, devices, data_parallel, population_batch, HALVING_GROUPS if halving else 1
+    )
+    if (num_envs := getattr(agent.config, "num_envs", where.data)) % where.data:
+        raise UsageError(f"data_parallel={where.data}: must divide num_envs={num_envs}")
     settings = describe(
         agent,
         members,
@@ -102,132 +121,54 @@ def train(
         eval_episodes=eval_episodes,
         checkpoint_every=plan.checkpoint_every,
         log_every=plan.log_every,
-        population_batch=batch,
+        population_batch=population_batch,
+        data_parallel=where.data,
+        halving=halving,
+        pbt=pbt,
+        **notes,
     )
     path = None if run_dir is None else Path(run_dir)
     if path is None and (resume or loggers):
         raise UsageError("run_dir=None: resume and loggers need a run directory")
     check_loggers(loggers)
+    hosts.agree(settings, differences)
+    check_memory(where, agent, members)
     if path is not None:
-        prepare(path, settings, resume)
-    outputs = [open_logger(name, path, settings) for name in loggers] if path else []
+        hosts.by_first(lambda: prepare(path, settings, resume))
+    writes = path if hosts.first() else None
+    outputs = [open_logger(name, writes, settings) for name in loggers] if writes else []
     enable_cache()
-    with Display(progress) as display:
-        display.header(agent, members, plan.updates * agent.steps_per_update, batch, path)
-        limit = agent.env.max_episode_steps or MAX_EPISODE_STEPS
+    limit = agent.env.max_episode_steps or MAX_EPISODE_STEPS
+    with Display(progress and hosts.first()) as display:
+        display.header(agent, members, plan.updates * agent.steps_per_update, where, path)
         programs = compile_programs(
-            agent, members.size, batch, eval_episodes, limit, jax.tree.structure(members.hparams)
+            agent, where, eval_episodes, limit, jax.tree.structure(members.hparams)
         )
         display.compiled(programs)
         try:
+            check_memory(where, agent, members, programs.temporary_bytes)
+        except UsageError:
+            if writes and not resume:
+                _undo(writes)
+            raise
+        try:
             checkpoints = Checkpoints(path / CHECKPOINTS) if path else None
             with checkpoints or contextlib.nullcontext():
-                result = _run(agent, members, plan, programs, display, path, checkpoints, outputs)
+                cohort = Cohort(members, where, programs)
+                run = Run(agent, cohort, plan, display, path, checkpoints, outputs, pbt)
+                result = run.train(programs)
         except (OSError, ValueError) as error:
             if path is None or not _is_disk(error):
                 raise
             raise RunError(_disk_error(path, error)) from error
+        except jax.errors.JaxRuntimeError as error:
+            if jax.process_count() == 1:
+                raise
+            raise RunError(_gone(path, error)) from error
         finally:
             for output in outputs:
                 output.close()
         display.result(result)
-    return result
-
-
-def _run(
-    agent: Agent,
-    members: Population,
-    plan: Plan,
-    programs: Programs,
-    display: Display,
-    path: Path | None,
-    checkpoints: Checkpoints | None,
-    outputs: Sequence[Logger],
-) -> Result:
-    member_keys, hparams = keys(members.seeds), jax.tree.map(jnp.asarray, members.hparams)
-    unit = agent.steps_per_update
-    state, step = programs.init(member_keys, hparams), 0
-    if checkpoints and (newest := checkpoints.latest()) is not None:
-        state, step = checkpoints.restore(newest, state), newest
-        display.note(f"resumed at step {step * unit:,}")
-    if path:
-        file = MetricsFile(path, members)
-        file.start(step * unit)
-        outputs = [file, *outputs]
-    frozen = _newly_frozen({}, np.asarray(state.frozen))
-    first, seconds, evaluate_seconds = step, 0.0, 0.0
-    evaluation, evaluated, saved, pending = None, -1, step, None
-
-    def report(step: int, metrics: Metrics) -> None:
-        values = jax.device_get(metrics)
-        new = _newly_frozen(frozen, values.pop("frozen"))
-        for member, at in new.items():
-            seed = members.seeds[member]
-            display.note(
-                f"member {member} (seed {seed}) turned non-finite at step {at * unit:,}: frozen"
-            )
-        frozen.update(new)
-        values = _means({k: np.array(v, float) for k, v in values.items()}, list(frozen))
-        for output in outputs:
-            output.log(step * unit, values)
-        rate = members.size * unit * (step - first) / seconds if seconds else np.nan
-        display.progress(step * unit, rate, values["episode/return"])
-
-    def evaluate(step: int) -> tuple[Evaluation, Metrics]:
-        index = jnp.int32(step)
-        found = jax.device_get(programs.evaluate(state.train.learner, member_keys, hparams, index))
-        return found, {
-            "eval/return": found.greedy.mean(1),
-            "eval/return_sampled": found.sampled.mean(1),
-            "eval/length": found.greedy_length.mean(1),
-        }
-
-    with Interrupt() as interrupt:
-        while step < plan.updates and not interrupt.asked:
-            stop, began = plan.next_stop(step), time.perf_counter()
-            clock = (jnp.int32(step), jnp.int32(stop - step), jnp.int32(plan.updates))
-            state, metrics = programs.iterate(state, member_keys, hparams, *clock)
-            if pending is not None:
-                report(*pending)  # while the device works on the next chunk
-            jax.block_until_ready(metrics)
-            step, seconds = stop, seconds + time.perf_counter() - began
-            pending = (step, metrics)
-            ending = step == plan.updates or interrupt.asked
-            if step % plan.eval_every == 0 or ending:
-                began = time.perf_counter()
-                evaluation, scores = evaluate(step)
-                evaluated, pending = step, (step, metrics | scores)
-                evaluate_seconds += time.perf_counter() - began
-            if checkpoints and (step % plan.checkpoint_every == 0 or ending):
-                report(*pending)  # metrics.csv is never behind the newest checkpoint
-                saved, pending = step, None
-                checkpoints.save(step, state)
-    if pending is not None:
-        report(*pending)
-    if evaluation is None or evaluated != step:  # resumed at the end, or interrupted just now
-        evaluation, _ = evaluate(step)
-    if checkpoints and saved != step:
-        checkpoints.save(step, state)
-    if checkpoints:
-        checkpoints.wait()
-    if path:
-        _draw(path, agent, members.size, scores_of(evaluation.greedy, frozen))
-    result = Result(
-        agent=agent,
-        population=members,
-        state=state,
-        evaluation=evaluation,
-        steps=step * unit,
-        compile_seconds=programs.compile_seconds,
-        train_seconds=seconds,
-        evaluate_seconds=evaluate_seconds,
-        steps_per_second=members.size * unit * (step - first) / seconds if seconds else 0.0,
-        frozen=frozen,
-        interrupted=step < plan.updates,
-        run_dir=path,
-    )
-    if path:
-        write_json(path / RESULT, result.table())
     return result
 
 
@@ -250,27 +191,6 @@ def prepare(path: Path, settings: dict[str, Any], resume: bool) -> None:
         raise UsageError(f"run_dir={str(path)!r}: cannot be written: {error.strerror}") from None
 
 
-def _newly_frozen(known: dict[int, int], frozen: np.ndarray) -> dict[int, int]:
-    return {int(i): int(frozen[i]) for i in np.flatnonzero(frozen >= 0) if int(i) not in known}
-
-
-def _means(metrics: dict[str, np.ndarray], frozen: list[int]) -> dict[str, np.ndarray]:
-    """Sums over episodes become means, which do not exist where no episode ended."""
-    count = metrics.pop("episode/count")
-    some = np.where(count > 0, count, np.nan)
-    for name in ("return", "length"):
-        metrics[f"episode/{name}"] = metrics.pop(f"episode/{name}_sum") / some
-    metrics["episode/count"] = count
-    for values in metrics.values():
-        values[frozen] = np.nan
-    return metrics
-
-
-def _draw(path: Path, agent: Agent, members: int, final: np.ndarray) -> None:
-    steps, values = read_metric(path, "episode/return", members)
-    plot_curve(path / CURVE, steps, values, agent.env.name, "return of training episodes", final)
-
-
 def _is_disk(error: Exception) -> bool:
     # Orbax and TensorStore report a failed write as ValueError, with the system's words inside.
     words = (
@@ -286,11 +206,28 @@ def _is_disk(error: Exception) -> bool:
 
 def _disk_error(path: Path, error: Exception) -> str:
     reason = getattr(error, "strerror", None) or str(error).splitlines()[0][:200]
+    return f"run_dir={str(path)!r}: cannot be written: {reason}; {_left(path)}"
+
+
+def _undo(path: Path) -> None:
+    """Leave nothing of a run directory in which nothing happened."""
+    (path / CONFIG).unlink(missing_ok=True)
+    with contextlib.suppress(OSError):
+        path.rmdir()
+
+
+def _gone(path: Path | None, error: Exception) -> str:
+    reason = " ".join(str(error).split())[:160]
+    return f"distributed: another process is gone ({reason}); {_left(path)}"
+
+
+def _left(path: Path | None) -> str:
+    """What can be gone on from."""
     try:
-        newest = Checkpoints(path / CHECKPOINTS).latest() if (path / CONFIG).exists() else None
+        config = path is not None and (path / CONFIG).exists()
+        newest = Checkpoints(path / CHECKPOINTS).latest() if path and config else None
     except Exception:  # whatever is wrong with the disk must not hide what was
         newest = None
-    left = (
-        "no checkpoint is left" if newest is None else f"--resume goes on from iteration {newest}"
-    )
-    return f"run_dir={str(path)!r}: cannot be written: {reason}; {left}"
+    if newest is None:
+        return "no checkpoint is left"
+    return f"--resume {path} goes on from iteration {newest}"

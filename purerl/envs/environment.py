@@ -9,7 +9,7 @@ from typing import Any, Literal, NamedTuple, Protocol, get_args
 import jax
 import jax.numpy as jnp
 
-from purerl.ops.batching import where_row
+from purerl.ops.batching import on_every_device, where_row
 from purerl.spaces import Space
 from purerl.types import EnvParams, Key
 
@@ -111,6 +111,7 @@ def restarts(
     if mode == "full":
         return lambda key: jax.vmap(env.reset, (0, None))(jax.random.split(key, num_envs), params)
     pool = jax.vmap(env.reset, (0, None))(jax.random.split(key, num_envs), params)
+    pool = jax.tree.map(on_every_device, pool)  # or every restart would ask the other devices
 
     def pick(key: Key):
         rows = jax.random.randint(key, (num_envs,), 0, num_envs)

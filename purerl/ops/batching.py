@@ -6,8 +6,12 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax.sharding import PartitionSpec as Spec
 
 from purerl.types import Key
+
+DATA_AXIS = "data"
+"""Of the mesh, if there is one: the devices that share a batch."""
 
 
 def pack(tree: Any) -> tuple[dict[str, jax.Array], Callable[[dict[str, jax.Array]], Any]]:
@@ -36,6 +40,31 @@ def pack(tree: Any) -> tuple[dict[str, jax.Array], Callable[[dict[str, jax.Array
         return jax.tree.unflatten(structure, out)
 
     return packed, unpack
+
+
+def take(packed: dict[str, jax.Array], index: jax.Array) -> dict[str, jax.Array]:
+    """The rows `index` [M] of what `pack` packed; of a batch that devices share, each its part.
+
+    Whole on every device and read there, the rows cost one collective an iteration. Left where the
+    environments are, they would cost one for every minibatch.
+    """
+    index = over_devices(index)
+    return {name: over_devices(on_every_device(x)[index]) for name, x in packed.items()}
+
+
+def over_devices(x: jax.Array) -> jax.Array:
+    """Split the first axis over the devices that share a batch; without any, x as it is."""
+    return jax.lax.with_sharding_constraint(x, Spec(DATA_AXIS)) if _shared() else x
+
+
+def on_every_device(x: jax.Array) -> jax.Array:
+    """Have x whole on all the devices that share a batch; without any, x as it is."""
+    return jax.lax.with_sharding_constraint(x, Spec()) if _shared() else x
+
+
+def _shared() -> bool:
+    mesh = jax.sharding.get_abstract_mesh()
+    return not mesh.empty and mesh.shape.get(DATA_AXIS, 1) > 1
 
 
 def shuffle(key: Key, rows: int, columns: int, rounds: int = 4) -> jax.Array:

@@ -9,7 +9,7 @@ import pytest
 
 from purerl import UsageError
 from purerl.engine.population import EVALUATE, INIT, UPDATE, keys, population, stream
-from purerl.engine.programs import CPU_BATCH, member_batch, over_members
+from purerl.engine.programs import advance_members, over_members
 
 
 class HParams(NamedTuple):
@@ -65,12 +65,6 @@ def test_streams_are_independent():
     assert (first == stream(keys(np.array([0, 2]))[1], UPDATE, jnp.int32(3))).all()
 
 
-def test_member_batch():
-    assert [member_batch(n, None) for n in (1, 3, 4, 6, 12, 64, 7)] == [1, 3, 4, 3, 4, 4, 1]
-    assert CPU_BATCH == 4  # the line above counts on it
-    assert [member_batch(12, wanted) for wanted in (1, 5, 6, 12, 100)] == [1, 4, 6, 12, 12]
-
-
 @pytest.mark.parametrize("batch", [1, 2, 3, 6])
 def test_groups_equal_vmap(batch):
     """Any grouping, over any tree of leaves, keeps the members' order."""
@@ -86,3 +80,38 @@ def test_groups_equal_vmap(batch):
     assert jax.tree.structure(found) == jax.tree.structure(expected)
     for a, b in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-6)
+
+
+@pytest.mark.parametrize("batch", [1, 2, 3, 6])
+def test_only_the_first_groups_advance(batch):
+    """Rows of other groups keep their state, and give zeros."""
+
+    def function(state, step):
+        return {"x": state["x"] + step, "n": state["n"] * 2}, {"seen": state["x"].sum()}
+
+    state = {"x": jnp.arange(12.0).reshape(6, 2), "n": jnp.arange(6)}
+    steps = jnp.linspace(1.0, 2.0, 6)
+    expected = jax.vmap(function)(state, steps)
+    advance = jax.jit(advance_members(function, batch, 6))
+    for groups in range(6 // batch + 1):
+        moved = np.arange(6) < (groups * batch if batch < 6 else 6)  # all abreast is all or nothing
+        found = advance(jnp.int32(groups), state, steps)
+        for new, old, got in zip(
+            jax.tree.leaves(expected),
+            [*jax.tree.leaves(state), jnp.zeros(6)],
+            jax.tree.leaves(found),
+            strict=True,
+        ):
+            mask = moved.reshape(6, *(1,) * (got.ndim - 1))
+            np.testing.assert_array_equal(got, np.where(mask, new, old))
+
+
+def test_configurations_and_what_sweeps():
+    members = population(HParams([1.0, 1.0, 2.0], 0.5, {"g": [3.0, 4.0, 5.0]}), 2)
+    assert (members.size, members.configurations) == (6, 3)
+    assert list(members.columns()) == ["a", "b", "env_params.g"]
+    swept = members.swept()
+    assert {name: x.tolist() for name, x in swept.items()} == {
+        "a": [1, 1, 2], "env_params.g": [3, 4, 5]
+    }  # fmt: skip
+    assert population(HParams(), 3).swept() == {}

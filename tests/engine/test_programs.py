@@ -10,6 +10,7 @@ import toys
 from laws import changed, conds, interrupted, row, run
 
 from purerl.engine import train
+from purerl.engine.placement import place
 from purerl.engine.population import EVALUATE, keys, population, stream
 from purerl.engine.programs import (
     RunState,
@@ -140,8 +141,8 @@ def test_a_branch_on_the_clock_stays_a_branch(batch):
 
 def test_programs_are_compiled_once_and_sized():
     agent = toys.make()
-    first = compile_programs(agent, 2, 2, 4, 12)
-    assert compile_programs(agent, 2, 2, 4, 12) is first
+    first = compile_programs(agent, place(2, devices=1), 4, 12)
+    assert compile_programs(agent, place(2, devices=1), 4, 12) is first
     assert first.num_params == 3
     state = first.init(*start(agent, 2))
     assert isinstance(state, RunState)

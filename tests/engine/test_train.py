@@ -181,7 +181,7 @@ def test_an_interrupt_during_an_evaluation_saves_and_evaluates(tmp_path, monkeyp
         def evaluate(*arguments):
             if not evaluated:
                 signal.raise_signal(signal.SIGINT)
-            evaluated.append(int(arguments[-1]))
+            evaluated.append(int(arguments[-2]))
             return programs.evaluate(*arguments)
 
         return programs._replace(evaluate=evaluate)

@@ -1,0 +1,198 @@
+"""The training loop: one for every algorithm.
+
+Axes: M members, C configurations, E episodes of an evaluation.
+"""
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import jax
+import numpy as np
+
+from purerl.engine import hosts
+from purerl.engine.checkpoint import Checkpoints
+from purerl.engine.cohort import Cohort
+from purerl.engine.display import Display
+from purerl.engine.evolution import worse_half
+from purerl.engine.loggers import Logger
+from purerl.engine.plan import Interrupt, Plan
+from purerl.engine.programs import Evaluation, Programs
+from purerl.engine.record import RESULT, MetricsFile, write_json
+from purerl.engine.report import draw
+from purerl.engine.result import Result, scores_of
+from purerl.types import Agent, Metrics
+
+
+class Run:
+    """One run: the loop, and what the host knows of it."""
+
+    def __init__(
+        self,
+        agent: Agent,
+        cohort: Cohort,
+        plan: Plan,
+        display: Display,
+        path: Path | None,
+        checkpoints: Checkpoints | None,
+        outputs: Sequence[Logger],
+        pbt: bool,
+    ):
+        self._agent, self._cohort, self._plan, self._display = agent, cohort, plan, display
+        self._path, self._checkpoints, self._outputs, self._pbt = path, checkpoints, outputs, pbt
+        self._unit = agent.steps_per_update
+        self._frozen: dict[int, int] = {}
+        self._seconds, self._trained = 0.0, 0
+        self._evaluate_seconds = 0.0
+
+    def train(self, programs: Programs) -> Result:
+        """The loop, from the beginning or from the newest checkpoint."""
+        cohort, plan, checkpoints = self._cohort, self._plan, self._checkpoints
+        step = self._start()
+        evaluation, evaluated, saved, pending = None, -1, step, None
+        with Interrupt() as interrupt:
+            asked = hosts.any_of(interrupt.asked)
+            while step < plan.updates and not asked:
+                stop, began = plan.next_stop(step), time.perf_counter()
+                metrics = cohort.advance(step, stop - step, plan.updates)
+                if pending is not None:
+                    self._report(*pending)  # while the device works on the next chunk
+                jax.block_until_ready(metrics)
+                self._seconds += time.perf_counter() - began
+                self._trained += cohort.active * (stop - step) * self._unit
+                step, pending = stop, (stop, metrics, {})
+                asked = hosts.any_of(interrupt.asked)
+                if plan.evaluates(step) or asked:
+                    evaluation, scores = self._evaluate(step)
+                    evaluated, pending = step, (step, metrics, scores)
+                if self._selects(step) and evaluation is not None:
+                    self._report(*pending)
+                    pending = None
+                    self._select(step, np.asarray(evaluation.greedy))
+                if checkpoints and (step % plan.checkpoint_every == 0 or self._last(step, asked)):
+                    if pending is not None:
+                        self._report(*pending)  # metrics.csv is never behind the newest checkpoint
+                    saved, pending = step, None
+                    cohort.save(checkpoints, step)
+        if pending is not None:
+            self._report(*pending)
+        if evaluation is None or evaluated != step:  # resumed at the end, or interrupted just now
+            evaluation, _ = self._evaluate(step)
+        if checkpoints and saved != step:
+            cohort.save(checkpoints, step)
+        if checkpoints:
+            checkpoints.wait()
+        dropped = {int(m): int(cohort.dropped[m]) for m in np.flatnonzero(cohort.dropped >= 0)}
+        result = Result(
+            agent=self._agent,
+            population=self._cohort.population,
+            state=cohort.members(),
+            evaluation=evaluation,
+            steps=step * self._unit,
+            compile_seconds=programs.compile_seconds,
+            train_seconds=self._seconds,
+            evaluate_seconds=self._evaluate_seconds,
+            steps_per_second=self._trained / self._seconds if self._seconds else 0.0,
+            frozen=self._frozen,
+            dropped=dropped,
+            interrupted=step < plan.updates,
+            run_dir=self._path,
+        )
+        if self._path and hosts.first():
+            draw(self._path, result)
+            write_json(self._path / RESULT, result.table())
+        return result
+
+    def _start(self) -> int:
+        """The iteration to go on from."""
+        step, checkpoints = 0, self._checkpoints
+        if checkpoints and (newest := checkpoints.latest()) is not None:
+            self._cohort.restore(checkpoints, newest)
+            step = newest
+            self._display.note(f"resumed at step {step * self._unit:,}")
+        if self._path and hosts.first():
+            file = MetricsFile(self._path, self._cohort.population)
+            file.start(step * self._unit)
+            self._outputs = [file, *self._outputs]
+        self._newly_frozen(self._cohort.by_member(self._cohort.state.frozen))
+        return step
+
+    def _last(self, step: int, asked: bool) -> bool:
+        return asked or step == self._plan.updates
+
+    def _report(self, step: int, metrics: Metrics, scores: dict[str, np.ndarray]) -> None:
+        values = self._cohort.by_member(metrics) | scores
+        for member, at in self._newly_frozen(values.pop("frozen")).items():
+            seed = self._cohort.population.seeds[member]
+            self._display.note(
+                f"member {member} (seed {seed}) turned non-finite at step"
+                f" {at * self._unit:,}: frozen"
+            )
+        out = [*self._frozen, *np.flatnonzero(self._cohort.dropped >= 0)]
+        values = _means({k: np.array(v, float) for k, v in values.items()}, out)
+        for output in self._outputs:
+            output.log(step * self._unit, values)
+        rate = self._trained / self._seconds if self._seconds else np.nan
+        self._display.progress(
+            step * self._unit, rate, values["episode/return"], self._cohort.active
+        )
+
+    def _evaluate(self, step: int) -> tuple[Evaluation, dict[str, np.ndarray]]:
+        began = time.perf_counter()
+        found = self._cohort.evaluate(step)
+        self._evaluate_seconds += time.perf_counter() - began
+        mean = lambda x: np.asarray(x).mean(1)
+        scores = {
+            "eval/return": mean(found.greedy),
+            "eval/return_sampled": mean(found.sampled),
+            "eval/length": mean(found.greedy_length),
+        }
+        return found, scores | (self._numbers() if self._pbt else {})
+
+    def _numbers(self) -> dict[str, np.ndarray]:
+        """The hyperparameters that population-based training has come to."""
+        population, hparams = self._cohort.population, self._cohort.by_member(self._cohort.hparams)
+        now = population._replace(hparams=hparams).columns()
+        return {f"hparams/{name}": now[name] for name in population.swept()}
+
+    def _selects(self, step: int) -> bool:
+        evolves = self._pbt and step % self._plan.eval_every == 0 and step < self._plan.updates
+        return evolves or step in self._plan.rungs
+
+    def _select(self, step: int, returns: np.ndarray) -> None:
+        cohort, population = self._cohort, self._cohort.population
+        scores = scores_of(returns, self._frozen)
+        if self._pbt:
+            copied = cohort.evolve(np.where(np.isnan(scores), -np.inf, scores), step)
+            self._frozen = {}
+            self._newly_frozen(cohort.by_member(cohort.state.frozen))
+            self._display.note(f"step {step * self._unit:,}: {copied} members copied from better")
+            return
+        by_configuration = np.arange(population.size).reshape(population.configurations, -1)
+        active = cohort.dropped[by_configuration[:, 0]] < 0
+        worse = worse_half(scores[by_configuration], active)
+        cohort.drop(by_configuration[worse].ravel(), step)
+        left = active.sum() - len(worse)
+        self._display.note(
+            f"step {step * self._unit:,}: {len(worse)} configurations dropped, {left} left"
+        )
+
+    def _newly_frozen(self, frozen: np.ndarray) -> dict[int, int]:
+        """{member: iteration} of those that were not known; the dropped are something else."""
+        dropped = self._cohort.dropped
+        some = np.flatnonzero((np.asarray(frozen) >= 0) & (dropped < 0))
+        new = {int(m): int(frozen[m]) for m in some if int(m) not in self._frozen}
+        self._frozen.update(new)
+        return new
+
+
+def _means(metrics: dict[str, np.ndarray], frozen: list[int]) -> dict[str, np.ndarray]:
+    """Sums over episodes become means, which do not exist where no episode ended."""
+    count = metrics.pop("episode/count")
+    some = np.where(count > 0, count, np.nan)
+    for name in ("return", "length"):
+        metrics[f"episode/{name}"] = metrics.pop(f"episode/{name}_sum") / some
+    metrics["episode/count"] = count
+    for values in metrics.values():
+        values[frozen] = np.nan
+    return metrics

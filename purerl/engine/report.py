@@ -1,0 +1,108 @@
+"""The pictures and tables of a finished run.
+
+Axes: C configurations, S seeds, P points in time.
+"""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from purerl.analysis import (
+    Ranked,
+    plot_configurations,
+    plot_curve,
+    plot_heatmap,
+    plot_sensitivity,
+    rank,
+    write_sweep,
+)
+from purerl.engine.record import CURVE, METRICS, SWEEP, read_metric
+from purerl.engine.result import Result, short
+
+YLABEL = "return of training episodes"
+
+
+def draw(path: Path, result: Result) -> None:
+    """curve.png; of a sweep also sweep.csv and what each hyperparameter does."""
+    members, name = result.population, result.agent.env.name
+    steps, values = read_metric(path, "episode/return", members.size)
+    if members.configurations == 1:
+        plot_curve(path / CURVE, steps, values, name, YLABEL, result.returns)
+        return
+    ranked, swept = result.configurations, members.swept()
+    count = members.configurations
+    labels = [
+        ", ".join(f"{k}={v}" for k, v in row.values.items())
+        for row in sorted(ranked, key=lambda row: row.configuration)
+    ]
+    order = [row.configuration for row in ranked]
+    values = values.reshape(len(steps), count, -1)
+    plot_configurations(path / CURVE, steps, values, labels, name, YLABEL, order=order)
+    write_sweep(path / SWEEP, ranked)
+    fields = {field: [short(v) for v in x] for field, x in swept.items()}
+    draw_fields(path, fields, result.returns.reshape(count, -1), name)
+
+
+def together(
+    groups: Sequence[tuple[dict[str, Any], Result]],
+) -> tuple[dict[str, list], np.ndarray, list[int]]:
+    """(swept fields -> [C], scores [C, S], steps [C]) of groups that were compiled apart.
+
+    groups: the fields of Config that made each a group, and what came of it.
+    """
+    columns: dict[str, list] = {}
+    scores, steps = [], []
+    for fields, result in groups:
+        members = result.population
+        count, each = members.configurations, members.size // members.configurations
+        own = {name: [short(v) for v in x[::each]] for name, x in members.columns().items()}
+        for name, values in ({k: [v] * count for k, v in fields.items()} | own).items():
+            columns.setdefault(name, []).extend(values)
+        scores.append(result.returns.reshape(count, each))
+        # Whole iterations of one group are not those of another, which is no merit.
+        steps += result.configuration_steps if len(groups) == 1 else [groups[0][1].steps] * count
+    swept = {name: x for name, x in columns.items() if any(v != x[0] for v in x)}
+    return swept, np.concatenate(scores), steps
+
+
+def combine(path: Path, groups: Sequence[tuple[str, dict[str, Any], Result]]) -> list[Ranked]:
+    """The tables and pictures of a whole sweep, from its groups in directories of their names."""
+    swept, scores, steps = together([(fields, result) for _, fields, result in groups])
+    ranked = rank(swept, scores, steps)
+    write_sweep(path / SWEEP, ranked)
+    draw_fields(path, swept, scores, groups[0][2].agent.env.name)
+    part = (path / METRICS).with_suffix(".part")
+    with part.open("w") as out:
+        first = 0
+        for name, fields, result in groups:
+            with (path / name / METRICS).open() as lines:
+                for number, line in enumerate(lines):
+                    step, member, rest = line.split(",", 2)
+                    cells = [_cell(v) for v in fields.values()]
+                    if number:
+                        out.write(",".join([step, str(int(member) + first), *cells, rest]))
+                    elif not first:
+                        out.write(",".join([step, member, *fields, rest]))
+            first += result.population.size
+    os.replace(part, path / METRICS)
+    return ranked
+
+
+def _cell(value: Any) -> str:
+    return "x".join(map(str, value)) if isinstance(value, tuple) else str(value)
+
+
+def draw_fields(path: Path, swept: dict[str, list], scores: np.ndarray, name: str) -> None:
+    """A picture for every field that was swept [C], with scores [C, S]; a heat map of two."""
+    label = "greedy evaluation return"
+    for field, values in swept.items():
+        file = path / f"sensitivity-{field}.png"
+        plot_sensitivity(file, field, values, scores, name, label)
+    if len(swept) == 2:
+        a, b = swept
+        cells = len(set(swept[a])) * len(set(swept[b]))
+        if cells <= len(scores):  # a grid, not a sample
+            plot_heatmap(path / "heatmap.png", (a, b), (swept[a], swept[b]), scores, name, label)

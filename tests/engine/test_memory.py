@@ -1,0 +1,85 @@
+"""A population that does not fit is refused in one line, with one that does."""
+
+import re
+import sys
+
+import pytest
+import toys
+
+from purerl import UsageError
+from purerl.engine import train
+from purerl.engine.memory import check_memory, memory_limit
+from purerl.engine.placement import place
+from purerl.engine.population import population
+
+AGENT = toys.make()
+UNIT = AGENT.steps_per_update
+module = sys.modules["purerl.engine.memory"]
+
+
+def limited(monkeypatch, limit):
+    monkeypatch.setattr(module, "memory_limit", lambda where: limit)
+
+
+def fits(members, temporary=0, devices=1, batch=None):
+    where = place(members, devices, batch=batch)
+    try:
+        check_memory(where, AGENT, population(AGENT.hparams, members), temporary)
+    except UsageError as error:
+        return int(re.search(r"fits is (\d+)", str(error))[1])
+    return None
+
+
+@pytest.mark.parametrize("devices", [1, 4])
+@pytest.mark.parametrize("batch", [None, 1])
+def test_the_largest_that_fits_is_the_largest_that_fits(monkeypatch, devices, batch):
+    """Of exactly that many nothing is said; of more, that number."""
+    limited(monkeypatch, 20_000)
+    most = fits(10_000 * devices, devices=devices, batch=batch)
+    assert most % devices == 0
+    assert 10 < most < 10_000 * devices
+    assert fits(most, devices=devices, batch=1) is None
+    assert fits(most + devices, devices=devices, batch=1) == most
+
+
+def test_slices_are_proposed_when_they_help(monkeypatch):
+    limited(monkeypatch, 20_000)
+    members = population(AGENT.hparams, 100)
+    where = place(100, 1, batch=100)
+    with pytest.raises(UsageError) as caught:
+        check_memory(where, AGENT, members, temporary=19_000)
+    said = str(caught.value)
+    assert "\n" not in said
+    assert re.search(r"population=100: needs [\d.]+e?-?\d* GB on each device, which has 2e-05", said)
+    abreast = int(re.search(r"with --population-batch (\d+) this one does", said)[1])
+    check_memory(place(100, 1, batch=abreast), AGENT, members, temporary=190 * abreast)
+
+
+def test_no_limit_known_is_no_limit(monkeypatch):
+    limited(monkeypatch, None)
+    assert fits(10**6) is None
+
+
+def test_refused_before_compiling(monkeypatch, tmp_path):
+    def compiled(*_):
+        raise AssertionError("compiled")
+
+    monkeypatch.setattr(sys.modules["purerl.engine.train"], "compile_programs", compiled)
+    limited(monkeypatch, 10)
+    with pytest.raises(UsageError, match="the largest population that fits is 0"):
+        train(AGENT, UNIT, seeds=8, run_dir=tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_refused_after_compiling_leaves_nothing(monkeypatch, tmp_path):
+    """The state fits; what the compiled program needs besides does not."""
+    state = 8 * 1000
+    limited(monkeypatch, state)
+    with pytest.raises(UsageError, match="population=8"):
+        train(AGENT, UNIT, seeds=8, run_dir=tmp_path / "run", devices=1, population_batch=8)
+    assert not (tmp_path / "run").exists()
+
+
+def test_the_machine_tells_its_memory():
+    one, all_ = memory_limit(place(8, 1)), memory_limit(place(8))
+    assert one is None or one > all_ > 1_000_000
