@@ -67,7 +67,7 @@ class RunFlags:
     devices: int | None = None
     """Devices to use; by default all that find work, and on a CPU one for each core."""
     data_parallel: int | Literal["all"] = 1
-    """Devices that share the environments of each member."""
+    """Devices that share the environments of each member; all of them, without a number."""
     population_batch: int | None = None
     """Members that run abreast on a device; by default all on an accelerator, few on a CPU."""
     distributed: bool = False
@@ -118,7 +118,7 @@ def main(
     Returns:
       The exit code: 0; 2 after wrong input, 1 after a fault, 130 after an interrupt.
     """
-    argv = list(sys.argv[1:] if argv is None else argv)
+    argv = _with_all(list(sys.argv[1:] if argv is None else argv))
     code = 0
     try:
         _start(argv)
@@ -144,6 +144,14 @@ def _fail(error: Any, code: int) -> int:
     if hosts.several():  # what is left would wait for processes that are gone
         os._exit(code)
     return code
+
+
+def _with_all(argv: list[str]) -> list[str]:
+    """`--data-parallel` without a number means all devices."""
+    flag, out = "--data-parallel", []
+    for word, following in itertools.zip_longest(argv, argv[1:], fillvalue="--"):
+        out += [word, "all"] if word == flag and following.startswith("--") else [word]
+    return out
 
 
 def _start(argv: list[str]) -> None:

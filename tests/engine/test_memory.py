@@ -50,7 +50,9 @@ def test_slices_are_proposed_when_they_help(monkeypatch):
         check_memory(where, AGENT, members, temporary=19_000)
     said = str(caught.value)
     assert "\n" not in said
-    assert re.search(r"population=100: needs [\d.]+e?-?\d* GB on each device, which has 2e-05", said)
+    assert re.search(
+        r"population=100: needs [\d.]+e?-?\d* GB on each device, which has 2e-05", said
+    )
     abreast = int(re.search(r"with --population-batch (\d+) this one does", said)[1])
     check_memory(place(100, 1, batch=abreast), AGENT, members, temporary=190 * abreast)
 

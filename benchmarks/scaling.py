@@ -1,0 +1,210 @@
+"""How does it scale? Members from 1 to 1024, devices from 1 to N, and what a sweep costs, as JSON.
+
+    python benchmarks/scaling.py
+    python benchmarks/scaling.py --only members | devices | sweep | sharding
+
+PPO on CartPole, 64 environments x 128 steps, 4 epochs x 4 minibatches, 64-64 tanh networks. Every
+point of `members` and `devices` is a process of its own, so that its memory can be told; what is
+compared (`sweep`, `sharding`) runs in one process, alternating, medians of several. Results go to
+benchmarks/results/scaling.json and scaling.png; `python benchmarks/tables.py` shows them.
+"""
+
+import argparse
+import json
+import os
+import resource
+import statistics
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import jax
+from throughput import CONFIG, STEPS, alternate, ours
+
+import purerl
+from purerl.agents import ppo
+from purerl.engine.cohort import Cohort
+from purerl.engine.hosts import use_cores
+from purerl.engine.placement import place
+from purerl.engine.population import population
+from purerl.engine.programs import compile_programs
+
+RESULTS = Path(__file__).parent / "results" / "scaling.json"
+MEMBERS = [4**n for n in range(6)]  # 1 to 1024
+FORCED = 8  # devices that a CPU is made to have, for `sharding`
+
+
+def point(members: int, devices: int, updates: int, repeats: int) -> dict[str, Any]:
+    """One population on so many devices, in this process."""
+    iterations = max(2, updates // members)
+    call = ours("gymnax/CartPole-v1", members, iterations, devices=devices)
+    seconds = alternate({"ours": call}, repeats)["ours"]
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    stats = jax.local_devices()[0].memory_stats() or {}
+    steps = members * iterations * STEPS
+    return {
+        "members": members,
+        "devices": min(devices, members),
+        "steps_per_second": round(steps / statistics.median(seconds)),
+        "seconds": [round(t, 4) for t in seconds],
+        "iterations": iterations,
+        "peak_mb": round(peak),
+        "peak_device_mb": round(stats.get("peak_bytes_in_use", 0) / 1e6),
+    }
+
+
+def points(pairs: list[tuple[int, int]], given: Any) -> list[dict[str, Any]]:
+    """Each (members, devices) in a process of its own."""
+    found = []
+    for members, devices in pairs:
+        words = [sys.executable, __file__, "--point", str(members), str(devices)]
+        words += ["--updates", str(given.updates), "--repeats", str(given.repeats)]
+        out = subprocess.run(words, check=True, capture_output=True, text=True).stdout
+        found.append(json.loads(out.splitlines()[-1]))
+        row = found[-1]
+        print(
+            f"{row['members']} members, {row['devices']} devices:"
+            f" {row['steps_per_second']:,} steps/s, {row['peak_mb']:,} MB",
+            flush=True,
+        )
+    return found
+
+
+def sweep(updates: int, repeats: int) -> dict[str, Any]:
+    """3 learning rates x 3 entropy coefficients x 16 seeds, against 144 seeds of one of them."""
+    agent = ppo.make(purerl.make("gymnax/CartPole-v1"), CONFIG)
+    grid = purerl.grid(
+        agent.hparams, learning_rate=[1e-4, 3e-4, 1e-3], entropy_coef=[0.0, 0.01, 0.02]
+    )
+    where = place(144)
+    before = compile_programs.cache_info().misses
+    iterations = max(2, updates // 144)
+    cohorts = {
+        "swept": Cohort(population(grid, 16), where, compile_programs(agent, where, 1, 1)),
+        "seeds": Cohort(
+            population(agent.hparams, 144), where, compile_programs(agent, where, 1, 1)
+        ),
+    }
+    compilations = compile_programs.cache_info().misses - before
+    calls = {name: lambda c=c: c.advance(0, iterations, 1000) for name, c in cohorts.items()}
+    seconds = alternate(calls, repeats)
+    medians = {name: statistics.median(times) for name, times in seconds.items()}
+    out = {
+        "seconds": {name: [round(t, 3) for t in times] for name, times in seconds.items()},
+        "ratio": round(medians["swept"] / medians["seeds"], 3),
+        "compilations": compilations,
+        "devices": where.mesh.size,
+    }
+    print(f"sweep of 9 x 16: {out['ratio']} of the time of 144 seeds, {compilations} compilation")
+    return out
+
+
+def sharding(updates: int, repeats: int) -> dict[str, Any]:
+    """64 members on all devices against the same on one, in turn in this process."""
+    count, iterations = jax.device_count(), max(2, updates // 64)
+    calls = {
+        "sharded": ours("gymnax/CartPole-v1", 64, iterations, batch=4, devices=count),
+        "one_device": ours("gymnax/CartPole-v1", 64, iterations, batch=4, devices=1),
+    }
+    seconds = alternate(calls, repeats)
+    medians = {name: statistics.median(times) for name, times in seconds.items()}
+    return {
+        "devices": count,
+        "seconds": {name: [round(t, 3) for t in times] for name, times in seconds.items()},
+        "ratio": round(medians["sharded"] / medians["one_device"], 3),
+    }
+
+
+def forced_sharding(given: Any) -> dict[str, Any]:
+    """`sharding` in a process whose CPU has FORCED devices."""
+    words = [sys.executable, __file__, "--sharding-here"]
+    words += ["--updates", str(given.updates), "--repeats", str(given.repeats)]
+    env = os.environ | {"JAX_NUM_CPU_DEVICES": str(FORCED)}
+    out = subprocess.run(words, check=True, capture_output=True, text=True, env=env).stdout
+    found = json.loads(out.splitlines()[-1])
+    print(f"64 members on {found['devices']} devices: {found['ratio']} of the time on one")
+    return found
+
+
+def draw(entry: dict[str, Any], path: Path) -> None:
+    """Steps/s and memory over members; steps/s over devices."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(11.0, 3.6), dpi=150, layout="constrained")
+    FigureCanvasAgg(figure)
+    panels = figure.subplots(1, 3)
+    column = lambda rows, name: [row[name] for row in rows]
+    by_members, by_devices = entry["members"], entry["devices"]
+    shown = [
+        (by_members, "members", "steps_per_second", "environment steps/s", 1e-3, "thousand "),
+        (by_members, "members", "peak_mb", "peak MB of the process", 1, ""),
+        (by_devices, "devices", "steps_per_second", "environment steps/s", 1e-3, "thousand "),
+    ]
+    for axes, (rows, x, y, label, unit, prefix) in zip(panels, shown, strict=True):
+        axes.plot(column(rows, x), [v * unit for v in column(rows, y)], "o-", color="#1f5fa8")
+        axes.set_xscale("log", base=2)
+        axes.set_xticks(column(rows, x), [str(v) for v in column(rows, x)])
+        axes.minorticks_off()
+        axes.set(xlabel=x, ylabel=f"{prefix}{label}")
+        axes.set_ylim(bottom=0)
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.grid(axis="y", color="#e4e4e4")
+    panels[2].set_title(f"{by_devices[0]['members']} members", fontsize=10)
+    figure.suptitle(f"PPO on CartPole, {entry['device']}, {entry['cores']} cores", fontsize=11)
+    figure.savefig(path)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
+    parser.add_argument("--only", choices=["members", "devices", "sweep", "sharding"])
+    parser.add_argument("--most", type=int, default=1024, help="members")
+    parser.add_argument(
+        "--updates", type=int, default=128, help="iterations a repeat, over members"
+    )
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--point", type=int, nargs=2, help=argparse.SUPPRESS)
+    parser.add_argument("--sharding-here", action="store_true", help=argparse.SUPPRESS)
+    given = parser.parse_args()
+    use_cores()
+    if given.point:
+        print(json.dumps(point(*given.point, given.updates, given.repeats)))
+        return
+    if given.sharding_here:
+        print(json.dumps(sharding(given.updates, given.repeats)))
+        return
+    device, count = jax.devices()[0], jax.device_count()
+    name = f"{device.platform} {device.device_kind}"
+    known = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
+    entry: dict[str, Any] = known.get(name, {}) | {
+        "device": name,
+        "cores": os.cpu_count(),
+        "jax": jax.__version__,
+        "date": time.strftime("%Y-%m-%d"),
+    }
+    if given.only in (None, "members"):
+        entry["members"] = points([(n, count) for n in MEMBERS if n <= given.most], given)
+    if given.only in (None, "devices"):
+        several = [2**n for n in range(count.bit_length()) if 2**n <= count]
+        entry["devices"] = points([(64, n) for n in sorted({*several, count})], given)
+    if given.only in (None, "sweep"):
+        entry["sweep"] = sweep(given.updates, given.repeats)
+    if given.only in (None, "sharding"):
+        entry["sharding"] = (
+            forced_sharding(given)
+            if device.platform == "cpu"
+            else sharding(given.updates, given.repeats)
+        )
+    known[name] = entry
+    RESULTS.parent.mkdir(exist_ok=True)
+    RESULTS.write_text(json.dumps(known, indent=1) + "\n")
+    if {"members", "devices"} <= entry.keys():
+        draw(entry, RESULTS.with_suffix(".png"))
+
+
+if __name__ == "__main__":
+    main()
