@@ -118,13 +118,28 @@ def sharding(updates: int, repeats: int) -> dict[str, Any]:
 
 
 def forced_sharding(given: Any) -> dict[str, Any]:
-    """`sharding` in a process whose CPU has FORCED devices."""
-    words = [sys.executable, __file__, "--sharding-here"]
-    words += ["--updates", str(given.updates), "--repeats", str(given.repeats)]
-    env = os.environ | {"JAX_NUM_CPU_DEVICES": str(FORCED)}
-    out = subprocess.run(words, check=True, capture_output=True, text=True, env=env).stdout
-    found = json.loads(out.splitlines()[-1])
-    print(f"64 members on {found['devices']} devices: {found['ratio']} of the time on one")
+    """`sharding` in a process whose CPU has FORCED devices, and in another that has just one.
+
+    A device among several has fewer threads than one that is alone; the second process is the
+    faster of the two ways not to shard.
+    """
+    repeat = ["--updates", str(given.updates), "--repeats", str(given.repeats)]
+
+    def run(devices: int, *words: str) -> dict[str, Any]:
+        env = os.environ | {"JAX_NUM_CPU_DEVICES": str(devices)}
+        command = [sys.executable, __file__, *words, *repeat]
+        out = subprocess.run(command, check=True, capture_output=True, text=True, env=env).stdout
+        return json.loads(out.splitlines()[-1])
+
+    found = run(FORCED, "--sharding-here")
+    alone = run(1, "--point", "64", "1")["seconds"]
+    sharded = statistics.median(found["seconds"]["sharded"])
+    found["seconds"]["alone"] = [round(t, 3) for t in alone]
+    found["ratio_alone"] = round(sharded / statistics.median(alone), 3)
+    print(
+        f"64 members on {found['devices']} devices: {found['ratio']} of the time on one of them,"
+        f" {found['ratio_alone']} of that in a process with one device"
+    )
     return found
 
 
@@ -149,7 +164,7 @@ def draw(entry: dict[str, Any], path: Path) -> None:
         axes.set_xticks(column(rows, x), [str(v) for v in column(rows, x)])
         axes.minorticks_off()
         axes.set(xlabel=x, ylabel=f"{prefix}{label}")
-        axes.set_ylim(bottom=0)
+        axes.set_ylim(0, 1.1 * unit * max(column(rows, y)))
         axes.spines[["top", "right"]].set_visible(False)
         axes.grid(axis="y", color="#e4e4e4")
     panels[2].set_title(f"{by_devices[0]['members']} members", fontsize=10)
@@ -172,13 +187,14 @@ def main() -> None:
     given = parser.parse_args()
     use_cores()
     if given.point:
-        print(json.dumps(point(*given.point, given.updates, given.repeats)))
+        members, devices = given.point
+        print(json.dumps(point(members, devices, given.updates, given.repeats)))
         return
     if given.sharding_here:
         print(json.dumps(sharding(given.updates, given.repeats)))
         return
     device, count = jax.devices()[0], jax.device_count()
-    name = f"{device.platform} {device.device_kind}"
+    name = device.device_kind
     known = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
     entry: dict[str, Any] = known.get(name, {}) | {
         "device": name,

@@ -59,6 +59,32 @@ def throughput(results: dict[str, Any]) -> list[str]:
     return rows
 
 
+def scaling(results: dict[str, Any]) -> list[str]:
+    """One row a machine, population size and number of devices; then what sweeping costs."""
+    rows = [
+        "| machine | members | devices | steps/s | peak MB of the process |",
+        "| --- | ---: | ---: | ---: | ---: |",
+    ]
+    for device, entry in results.items():
+        for row in [*entry.get("members", []), *entry.get("devices", [])]:
+            rows.append(
+                f"| {device}, {entry['cores']} cores | {row['members']:,} | {row['devices']} |"
+                f" {row['steps_per_second']:,} | {row['peak_mb']:,} |"
+            )
+    for device, entry in results.items():
+        if found := entry.get("sweep"):
+            rows += ["", f"{device}: 3 learning rates x 3 entropy coefficients x 16 seeds take"]
+            rows += [f"{found['ratio']} of the time of 144 seeds of one configuration, with"]
+            rows += [f"{found['compilations']} compilation."]
+        if found := entry.get("sharding"):
+            rows += ["", f"{device}: 64 members on {found['devices']} devices take"]
+            rows += [f"{found['ratio']} of the time of the same on one of them"]
+            if "ratio_alone" in found:
+                rows[-1] += f" ({found['ratio_alone']} of that in a process with one device)"
+            rows[-1] += "."
+    return rows
+
+
 def main() -> None:
     read = lambda name: json.loads((HERE / "results" / name).read_text())
     text = [
@@ -79,6 +105,15 @@ def main() -> None:
         "steps, 4 epochs x 4 minibatches, 64-64 tanh networks; in turn in one process, medians.",
         "",
         *throughput(read("throughput.json")),
+        "",
+        "## Scaling",
+        "",
+        "`python benchmarks/scaling.py`: the same PPO. A CPU with 2 cores is 2 devices; 8 devices",
+        "are forced on those cores (`JAX_NUM_CPU_DEVICES=8`).",
+        "",
+        "![steps/s and memory over members and devices](benchmarks/results/scaling.png)",
+        "",
+        *scaling(read("scaling.json")),
     ]
     (HERE.parent / "BENCHMARKS.md").write_text("\n".join(text) + "\n")
 

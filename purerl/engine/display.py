@@ -135,7 +135,8 @@ def _console(quiet: bool = False) -> Console:
 
 def _devices(place: Placement) -> str:
     device = place.mesh.devices.flat[0]
-    text = f"{device.device_kind} ({device.platform})"
+    kind, platform = device.device_kind, device.platform
+    text = kind if kind == platform else f"{kind} ({platform})"
     if place.mesh.size == 1:
         return text
     shared = f", {place.data} to a member" if place.data > 1 else ""
