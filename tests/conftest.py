@@ -1,6 +1,8 @@
 """What every test runs under. The environment is set before JAX is first imported."""
 
+import gc
 import os
+from pathlib import Path
 
 # Nothing a test compiles is read from, or left in, the user's cache.
 os.environ["PURERL_CACHE"] = "off"
@@ -15,7 +17,24 @@ os.environ.setdefault(
 import jax
 import pytest
 
+from purerl.engine.programs import compile_programs
+
 jax.config.update("jax_num_cpu_devices", 8)
+
+
+MAPPINGS = Path("/proc/self/maps")
+MANY = 20_000  # memory mappings; Linux allows a process 65,530
+
+
+@pytest.fixture(autouse=True)
+def _few_programs():
+    """Forget compiled programs when there are many: each maps memory of its own, and when no more
+    can be mapped the compiler crashes."""
+    yield
+    if MAPPINGS.exists() and MAPPINGS.read_bytes().count(b"\n") > MANY:
+        compile_programs.cache_clear()
+        jax.clear_caches()
+        gc.collect()
 
 
 @pytest.fixture
