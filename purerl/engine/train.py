@@ -169,6 +169,8 @@ def train(
             for output in outputs:
                 output.close()
         display.result(result)
+        if pbt:
+            display.note("the table has what members began with, metrics.csv what it became")
     return result
 
 
