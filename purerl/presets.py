@@ -45,6 +45,9 @@ PRESETS: dict[str, dict[str, dict[str, Any]]] = {
         "brax/humanoid": {"total_steps": 50_000_000, "num_envs": 512, "discount": 0.99},
         "brax/humanoidstandup": {"total_steps": 50_000_000, "num_envs": 512, "discount": 0.99},
     },
+    "dqn": {
+        "*": {"total_steps": 500_000},
+    },
 }  # fmt: skip
 
 

@@ -7,9 +7,12 @@ import jax
 import jax.numpy as jnp
 
 from purerl.envs.environment import (
+    Chance,
     Environment,
     ResetMode,
+    Restart,
     VectorState,
+    chance,
     restarts,
     step_batch,
 )
@@ -74,14 +77,58 @@ def unroll(
     num_envs = state.start.shape[0]
     pool_key, scan_key = jax.random.split(key)
     restart = restarts(pool_key, env, num_envs, params, reset_mode)
+    drawn = chances(scan_key, restart, num_envs, length)
+    return play(drawn, env, act, state, carry, params, restart)
+
+
+def chances(
+    key: Key,
+    restart: Restart,
+    num_envs: int,
+    length: int,
+    noise: Callable[[Key], Any] = lambda key: key,
+) -> tuple[Any, Chance]:
+    """All that is random in `length` steps, for `play`; the key is consumed.
+
+    Drawn at once: on a CPU a random number more in a loop takes as long as a small product.
+
+    Args:
+      key: consumed.
+      restart: where ended episodes start again.
+      num_envs: B.
+      length: T.
+      noise: (key) -> what the policy is to get in one step, by default the key itself.
+
+    Returns:
+      (noise, Chance), leaves [T, ...].
+    """
+
+    def draw(key):
+        act_key, env_key = jax.random.split(key)
+        return noise(act_key), chance(env_key, restart, num_envs)
+
+    return jax.vmap(draw)(jax.random.split(key, length))
+
+
+def play(
+    drawn: tuple[Any, Chance],
+    env: Environment,
+    act: Callable[..., tuple[Any, jax.Array, Any]],
+    state: VectorState,
+    carry: Any,
+    params: EnvParams,
+    restart: Restart,
+) -> tuple[VectorState, Any, Rollout, Metrics]:
+    """`unroll` with randomness drawn before, by `chances`; `act` gets its noise for a key."""
+    num_envs, length = state.start.shape[0], jax.tree.leaves(drawn)[0].shape[0]
     limit = env.max_episode_steps
     slots = jnp.arange(0 if limit is None else -(-length // limit))
 
-    def step(scanned, key):
+    def step(scanned, now):
         state, carry, final, truncations = scanned
-        act_key, env_key = jax.random.split(key)
-        carry, action, extras = act(act_key, carry, state.obs, state.start)
-        new, timestep = step_batch(env_key, env, state, action, params, restart)
+        noise, chance = now
+        carry, action, extras = act(noise, carry, state.obs, state.start)
+        new, timestep = step_batch(chance, env, state, action, params, restart)
         write = timestep.truncated[None] & (slots[:, None] == truncations[None])
         seen = jax.tree.map(
             lambda x: jnp.broadcast_to(x, (slots.size, *x.shape)), (carry, timestep.obs)
@@ -93,8 +140,7 @@ def unroll(
 
     blank = jax.tree.map(lambda x: jnp.zeros((slots.size, *x.shape), x.dtype), (carry, state.obs))
     scanned = (state, carry, blank, jnp.zeros(num_envs, jnp.int32))
-    keys = jax.random.split(scan_key, length)
-    (state, carry, final, _), (row, extras, episode) = jax.lax.scan(step, scanned, keys)
+    (state, carry, final, _), (row, extras, episode) = jax.lax.scan(step, scanned, drawn)
     rollout = Rollout(*row, extras, final)
     return state, carry, rollout, _episode_metrics(rollout.done, *episode)
 

@@ -74,6 +74,7 @@ class Agent:
       env: the environment the functions were made for.
       config: the static settings they were made with.
       steps_per_update: environment steps of one `update`, over all its environments.
+      learning_starts: environment steps before anything is learnt; a run must be longer.
     """
 
     init: Callable[..., TrainState]
@@ -84,3 +85,4 @@ class Agent:
     env: Any
     config: Any
     steps_per_update: int
+    learning_starts: int = 0

@@ -39,11 +39,16 @@ class Plan:
         `halve` is the number of configurations of which halving leaves one.
 
         Raises:
-          UsageError: a negative number, or a run shorter than one iteration or too short to halve.
+          UsageError: a negative number, or a run shorter than one iteration, too short to halve or
+            over before anything is learnt.
         """
         unit = agent.steps_per_update
         if total_steps < unit:
             raise UsageError(f"total_steps={total_steps}: must be at least {unit}, one iteration")
+        if agent.learning_starts >= total_steps:
+            raise UsageError(
+                f"learning_starts={agent.learning_starts}: must be below total_steps={total_steps}"
+            )
         updates = total_steps // unit
 
         def every(name: str, steps: int | None, default: int) -> int:

@@ -9,8 +9,10 @@ from purerl.envs.check import check
 from purerl.envs.environment import (
     Environment,
     ResetMode,
+    Restart,
     TimeStep,
     VectorState,
+    chance,
     reset_batch,
     restarts,
     step_batch,
@@ -20,8 +22,10 @@ from purerl.errors import UsageError, choose, nearest, positive
 __all__ = [
     "Environment",
     "ResetMode",
+    "Restart",
     "TimeStep",
     "VectorState",
+    "chance",
     "check",
     "check_params",
     "make",

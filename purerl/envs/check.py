@@ -8,8 +8,10 @@ import numpy as np
 
 from purerl.envs.environment import (
     Environment,
+    Restart,
     TimeStep,
     VectorState,
+    chance,
     reset_batch,
     step_batch,
 )
@@ -126,10 +128,10 @@ def _live(env: Environment, params: EnvParams, steps: int, num_envs: int) -> tup
         def step(state: VectorState, key: jax.Array):
             action_key, env_key = jax.random.split(key)
             action = jax.vmap(env.action_space.sample)(jax.random.split(action_key, num_envs))
-            restart = lambda key: (pool.env, pool.obs)
-            new, timestep = step_batch(env_key, env, state, action, params, restart)
-            # The keys that step_batch gives the environments, to step one of them alone.
-            keys = jax.random.split(jax.random.split(env_key)[0], num_envs)
+            restart = Restart(lambda key: (), lambda nothing: (pool.env, pool.obs))
+            drawn = chance(env_key, restart, num_envs)
+            new, timestep = step_batch(drawn, env, state, action, params, restart)
+            keys = drawn.step  # with which one of them is stepped alone
             return new, ((keys, state.env, action, timestep), new)
 
         return *jax.lax.scan(step, state, jax.random.split(run_key, steps))[1], pool

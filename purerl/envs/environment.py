@@ -97,10 +97,34 @@ def reset_batch(key: Key, env: Environment, num_envs: int, params: EnvParams) ->
     return VectorState(state, obs, jnp.ones(num_envs, bool), zero, zero.astype(jnp.int32))
 
 
+class Restart(NamedTuple):
+    """Where ended episodes start again.
+
+    Attributes:
+      draw: (key) -> what is random about it, for `num_envs` rows.
+      begin: (that) -> (states, obs) of `num_envs` rows.
+    """
+
+    draw: Callable[[Key], Any]
+    begin: Callable[[Any], tuple[Any, jax.Array]]
+
+
+class Chance(NamedTuple):
+    """What is random in one step of B environments.
+
+    Attributes:
+      step: keys [B] of the environments.
+      restart: of `Restart.draw`.
+    """
+
+    step: Key
+    restart: Any
+
+
 def restarts(
     key: Key, env: Environment, num_envs: int, params: EnvParams, mode: ResetMode
-) -> Callable[[Key], tuple[Any, jax.Array]]:
-    """Where ended episodes start again: a function (key) -> (states, obs) of `num_envs` rows.
+) -> Restart:
+    """Where ended episodes start again; the key is consumed.
 
     full: a fresh reset for every environment at every step, the cost of which is paid whether or
       not an episode ended.
@@ -109,37 +133,40 @@ def restarts(
       among the episodes of one iteration.
     """
     if mode == "full":
-        return lambda key: jax.vmap(env.reset, (0, None))(jax.random.split(key, num_envs), params)
+        fresh = lambda keys: jax.vmap(env.reset, (0, None))(keys, params)
+        return Restart(lambda key: jax.random.split(key, num_envs), fresh)
     pool = jax.vmap(env.reset, (0, None))(jax.random.split(key, num_envs), params)
     pool = jax.tree.map(on_every_device, pool)  # or every restart would ask the other devices
+    return Restart(
+        lambda key: jax.random.randint(key, (num_envs,), 0, num_envs),
+        lambda rows: jax.tree.map(lambda x: x[rows], pool),
+    )
 
-    def pick(key: Key):
-        rows = jax.random.randint(key, (num_envs,), 0, num_envs)
-        return jax.tree.map(lambda x: x[rows], pool)
 
-    return pick
+def chance(key: Key, restart: Restart, num_envs: int) -> Chance:
+    """Draw what is random in one step; the key is consumed."""
+    step_key, restart_key = jax.random.split(key)
+    return Chance(jax.random.split(step_key, num_envs), restart.draw(restart_key))
 
 
 def step_batch(
-    key: Key,
+    chance: Chance,
     env: Environment,
     state: VectorState,
     action: jax.Array,
     params: EnvParams,
-    restart: Callable[[Key], tuple[Any, jax.Array]],
+    restart: Restart,
 ) -> tuple[VectorState, TimeStep]:
-    """Step B environments and start ended ones again; the key is consumed.
+    """Step B environments and start ended ones again.
 
     Returns:
       The state, whose `obs` is the first of a new episode where one ended, and the time step,
       whose `obs` is the true successor. `episode_return` and `episode_length` of the state still
       count the step just made: they are cleared when the next episode takes its first step.
     """
-    step_key, restart_key = jax.random.split(key)
-    keys = jax.random.split(step_key, action.shape[0])
-    stepped, timestep = jax.vmap(env.step, (0, 0, 0, None))(keys, state.env, action, params)
+    stepped, timestep = jax.vmap(env.step, (0, 0, 0, None))(chance.step, state.env, action, params)
     done = timestep.done
-    fresh, fresh_obs = restart(restart_key)
+    fresh, fresh_obs = restart.begin(chance.restart)
     new = VectorState(
         env=jax.tree.map(lambda x, y: where_row(done, x, y), fresh, stepped),
         obs=where_row(done, fresh_obs, timestep.obs),

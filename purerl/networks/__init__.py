@@ -2,6 +2,7 @@
 
 from purerl.networks.cores import CORES
 from purerl.networks.policy import ActorCritic, Policy, actor_critic, bind
+from purerl.networks.q_function import QFunction, QNetwork, q_function
 from purerl.networks.torsos import ACTIVATIONS, CNN, MLP, TORSOS
 
 __all__ = [
@@ -12,6 +13,9 @@ __all__ = [
     "TORSOS",
     "ActorCritic",
     "Policy",
+    "QFunction",
+    "QNetwork",
     "actor_critic",
     "bind",
+    "q_function",
 ]

@@ -11,10 +11,17 @@ from purerl.ops.linear import linear, project
 
 type Initializer = Callable[..., jax.Array]
 
+
+def swish(x: jax.Array) -> jax.Array:
+    """x sigmoid(x) (Ramachandran et al. 2017), by tanh: three quarters of the time of exp."""
+    half = 0.5 * x
+    return half * jnp.tanh(half) + half
+
+
 ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {
     "tanh": nn.tanh,
     "relu": nn.relu,
-    "swish": nn.swish,
+    "swish": swish,
 }
 
 
@@ -36,6 +43,36 @@ class Dense(nn.Module):
         return linear(x, kernel) + bias.reshape((1,) * (x.ndim - 1) + (-1,))
 
 
+class NoisyDense(nn.Module):
+    """An affine layer whose parameters have learnt noise: [..., F] -> [..., features].
+
+    Fortunato et al. 2018, https://arxiv.org/abs/1706.10295, section 3, factorised: one draw a call,
+    from the random stream "noise"; without that stream, the means.
+    """
+
+    features: int
+    initial_noise: float = 0.5
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        inputs, outputs = x.shape[-1], self.features
+        bound = 1.0 / np.sqrt(inputs)
+        mean = lambda key, shape: jax.random.uniform(key, shape, minval=-bound, maxval=bound)
+        deviation = nn.initializers.constant(self.initial_noise * bound)
+        kernel, bias = (
+            self.param("kernel", mean, (inputs, outputs)),
+            self.param("bias", mean, (outputs,)),
+        )
+        kernel_noise = self.param("kernel_noise", deviation, (inputs, outputs))
+        bias_noise = self.param("bias_noise", deviation, (outputs,))
+        if self.has_rng("noise"):
+            draw = jax.random.normal(self.make_rng("noise"), (inputs + outputs,))
+            draw = jnp.sign(draw) * jnp.sqrt(jnp.abs(draw))
+            kernel += kernel_noise * jnp.outer(draw[:inputs], draw[inputs:])
+            bias += bias_noise * draw[inputs:]
+        return linear(x, kernel) + bias.reshape((1,) * (x.ndim - 1) + (-1,))
+
+
 class Head(nn.Module):
     """A last affine layer of few outputs, [..., F] -> [..., features]; its kernel is transposed."""
 
@@ -50,7 +87,7 @@ class Head(nn.Module):
 
 
 class MLP(nn.Module):
-    """Dense layers, each followed by the activation.
+    """Dense layers, each followed by LayerNorm if wanted, and the activation.
 
     [..., *observation] -> [..., hidden_sizes[-1]]; the last `obs_rank` axes are flattened first.
     """
@@ -58,12 +95,16 @@ class MLP(nn.Module):
     hidden_sizes: Sequence[int]
     activation: str = "tanh"
     obs_rank: int = 1
+    layer_norm: bool = False
+    noisy: bool = False
 
     @nn.compact
     def __call__(self, obs: jax.Array) -> jax.Array:
         x = flatten(obs, self.obs_rank)
         for size in self.hidden_sizes:
-            x = ACTIVATIONS[self.activation](Dense(size)(x))
+            x = (NoisyDense if self.noisy else Dense)(size)(x)
+            x = nn.LayerNorm()(x) if self.layer_norm else x
+            x = ACTIVATIONS[self.activation](x)
         return x
 
 
@@ -77,14 +118,18 @@ class CNN(nn.Module):
     hidden_sizes: Sequence[int]
     activation: str = "relu"
     obs_rank: int = 3
+    layer_norm: bool = False
+    noisy: bool = False
 
     @nn.compact
     def __call__(self, obs: jax.Array) -> jax.Array:
         batch = obs.shape[: obs.ndim - 3]
         x = obs.astype(jnp.float32).reshape((-1, *obs.shape[-3:]))
         x = nn.Conv(16, (3, 3), padding="VALID", kernel_init=orthogonal(np.sqrt(2)))(x)
+        x = nn.LayerNorm()(x) if self.layer_norm else x
         x = ACTIVATIONS[self.activation](x).reshape((*batch, -1))
-        return MLP(self.hidden_sizes, self.activation)(x)
+        dense = MLP(self.hidden_sizes, self.activation, 1, self.layer_norm, self.noisy)
+        return dense(x)
 
 
 TORSOS: dict[str, Callable[..., nn.Module]] = {"mlp": MLP, "cnn": CNN}

@@ -7,7 +7,7 @@ import pytest
 from scipy import stats
 
 import purerl
-from purerl.envs import reset_batch, restarts, step_batch
+from purerl.envs import chance, reset_batch, restarts, step_batch
 
 B = 32
 CART = purerl.make("gymnax/CartPole-v1")
@@ -23,7 +23,8 @@ def live(env, mode, iterations, steps, num_envs=B, seed=0):
         def step(state, key):
             action_key, env_key = jax.random.split(key)
             action = jax.vmap(env.action_space.sample)(jax.random.split(action_key, num_envs))
-            state, timestep = step_batch(env_key, env, state, action, {}, restart)
+            drawn = chance(env_key, restart, num_envs)
+            state, timestep = step_batch(drawn, env, state, action, {}, restart)
             return state, (state, timestep)
 
         return jax.lax.scan(step, state, jax.random.split(run_key, steps))
@@ -127,4 +128,5 @@ def test_parameters_reach_both_reset_and_step():
     state = reset_batch(jax.random.key(0), env, B, params)
     assert float(jnp.linalg.norm(state.env.goal, axis=-1).min()) > 49
     restart = restarts(jax.random.key(1), env, B, params, "pool")
-    assert float(jnp.linalg.norm(restart(jax.random.key(2))[0].goal, axis=-1).min()) > 49
+    state, _ = restart.begin(restart.draw(jax.random.key(2)))
+    assert float(jnp.linalg.norm(state.goal, axis=-1).min()) > 49

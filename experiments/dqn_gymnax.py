@@ -1,0 +1,12 @@
+"""DQN on gymnax: `python experiments/dqn_gymnax.py --env Breakout-MinAtar --seeds 4`.
+
+Without `--env` it balances CartPole-v1. `--help` shows every flag.
+"""
+
+import sys
+
+from purerl.agents import dqn
+from purerl.experiment import main
+
+if __name__ == "__main__":
+    sys.exit(main(dqn, suite="gymnax", default_env="gymnax/CartPole-v1"))

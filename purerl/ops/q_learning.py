@@ -1,0 +1,86 @@
+"""Action values: exploration, and the losses of value-based agents.
+
+Axes: N rows, A actions, Z atoms of a return distribution.
+"""
+
+import jax
+import jax.numpy as jnp
+
+
+def epsilon_greedy(numbers: jax.Array, value: jax.Array, epsilon: jax.Array | float) -> jax.Array:
+    """int32 [N]: the best of [N, A] values, or with probability epsilon any action.
+
+    The chance comes from `numbers`, float32 [2, N], independent and uniform in [0, 1).
+    """
+    explore, pick = numbers
+    anything = jnp.minimum(pick * value.shape[1], value.shape[1] - 1).astype(jnp.int32)
+    return jnp.where(explore < epsilon, anything, value.argmax(1).astype(jnp.int32))
+
+
+def linear_epsilon(share: jax.Array, fraction: jax.Array | float, end: jax.Array | float):
+    """Epsilon after a share of the run: from 1 to `end` in the first `fraction` of it, linear."""
+    return 1.0 + (end - 1.0) * jnp.clip(share / fraction, 0.0, 1.0)
+
+
+def of_action(x: jax.Array, action: jax.Array) -> jax.Array:
+    """[N, A, ...], int32 [N] -> [N, ...]: the entries of the actions.
+
+    A masked sum over few actions, which fuses with what is around it; a gather has a scatter for
+    its gradient.
+    """
+    lift = (1,) * (x.ndim - 2)
+    actions = jnp.arange(x.shape[1], dtype=action.dtype).reshape(1, -1, *lift)
+    return jnp.where(action.reshape(-1, 1, *lift) == actions, x, 0.0).sum(1)
+
+
+def support(low: float, high: float, atoms: int) -> jax.Array:
+    """float32 [Z]: the returns that the atoms of a categorical distribution stand for."""
+    return jnp.linspace(low, high, atoms)
+
+
+def project(atoms: jax.Array, probs: jax.Array, support: jax.Array) -> jax.Array:
+    """Mass at any atoms, moved to the nearest two of an even support so that the mean is kept.
+
+    Bellemare et al. 2017, https://arxiv.org/abs/1707.06887, eq. 7. Mass outside of the support goes
+    to its ends.
+
+    Args:
+      atoms: [N, Z'] where the mass is.
+      probs: [N, Z'] how much.
+      support: [Z], evenly spaced and rising.
+
+    Returns:
+      [N, Z] mass on the support, the same in all.
+    """
+    size = support.shape[0]
+    step = (support[-1] - support[0]) / (size - 1)
+    place = jnp.clip((atoms - support[0]) / step, 0.0, size - 1.0)  # in steps of the support
+    corner = jnp.arange(size, dtype=jnp.float32).reshape(1, 1, -1)
+    share = jnp.maximum(1.0 - jnp.abs(place[:, :, None] - corner), 0.0)
+    return jnp.einsum("nj,njk->nk", probs, share)
+
+
+def cross_entropy(logits: jax.Array, probs: jax.Array) -> jax.Array:
+    """[N]: of target probabilities [N, Z] and logits [N, Z]."""
+    return -(probs * jax.nn.log_softmax(logits)).sum(-1)
+
+
+def quantile_huber(quantiles: jax.Array, targets: jax.Array, kappa: float = 1.0) -> jax.Array:
+    """[N]: the quantile Huber loss of [N, Z] quantiles against samples [N, Z'] of the target.
+
+    Dabney et al. 2018, https://arxiv.org/abs/1710.10044, eq. 10 and algorithm 1: the sum over
+    quantiles, at the middles of Z equal parts of [0, 1], of the mean over the samples.
+    """
+    size = quantiles.shape[-1]
+    middle = ((jnp.arange(size) + 0.5) / size).reshape(1, -1, 1)
+    error = targets[:, None, :] - quantiles[:, :, None]  # [N, Z, Z']
+    small = jnp.minimum(jnp.abs(error), kappa)
+    huber = small * (jnp.abs(error) - 0.5 * small) / kappa
+    weight = jnp.abs(middle - (error < 0.0))
+    return (weight * huber).mean(-1).sum(-1)
+
+
+def huber(error: jax.Array) -> jax.Array:
+    """Half the square up to 1, linear from there on (Huber 1964); any shape."""
+    small = jnp.minimum(jnp.abs(error), 1.0)
+    return small * (jnp.abs(error) - 0.5 * small)

@@ -1,0 +1,222 @@
+"""The ring against a plain Python one, flashbax, and brute force."""
+
+import flashbax
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from scipy import stats
+
+from purerl.errors import UsageError
+from purerl.replay import Index, Steps, check_capacity, ring
+
+B, T, LIMIT = 3, 12, 5
+
+
+def lived(seed, steps, envs=B, limit=LIMIT):
+    """A history of every environment, [steps, B], and the observation that followed each step."""
+    rng = np.random.default_rng(seed)
+    obs = np.arange(steps * envs, dtype=np.float32).reshape(steps, envs, 1) * 10
+    terminated = rng.random((steps, envs)) < 0.15
+    truncated = np.zeros((steps, envs), bool)
+    age = rng.integers(0, limit, envs) if limit else None
+    for t in range(steps if limit else 0):
+        age += 1
+        truncated[t] = (age >= limit) & ~terminated[t]
+        age[terminated[t] | truncated[t]] = 0
+    following = np.concatenate([obs[1:], obs[:1] - 1])
+    done = terminated | truncated
+    following = np.where(
+        done[..., None], obs + 5, following
+    )  # final observations: seen nowhere else
+    reward = rng.normal(size=(steps, envs)).astype(np.float32)
+    action = rng.integers(0, 4, (steps, envs)).astype(np.int32)
+    return Steps(obs, action, reward, terminated, truncated), following
+
+
+def filled(steps, following, capacity, block, limit=LIMIT, until=None):
+    """A ring into which the history was inserted, `block` steps at a time."""
+    example = jax.tree.map(lambda x: jnp.asarray(x[0, 0]), steps)
+    total, envs = steps.reward.shape
+    buffer = ring.init(example, envs, capacity, limit)
+    insert = jax.jit(ring.insert)
+    for t in range(0, until or total, block):
+        part = jax.tree.map(lambda x: jnp.asarray(x[t : t + block]), steps)
+        slots = 0 if limit is None else -(-block // limit)
+        finals = np.zeros((slots, envs, 1), np.float32)
+        for env in range(envs):
+            ends = np.flatnonzero(part.truncated[:, env])
+            for k, end in enumerate(ends):
+                finals[k, env] = following[t + end, env]
+        buffer = insert(buffer, jnp.int32(t), part, jnp.asarray(finals))
+    return buffer
+
+
+@pytest.mark.parametrize("block", [1, 2, 4, 12])
+def test_rows_are_those_of_a_plain_ring(block):
+    steps, following = lived(0, 36)
+    buffer = filled(steps, following, B * T, block)
+    plain = [None] * T
+    for t in range(36):
+        plain[t % T] = jax.tree.map(lambda x: x[t], steps)
+    kept = buffer.layout.unpack(buffer.rows)
+    for slot in range(T):
+        mine = jax.tree.map(lambda x: np.asarray(x[:, slot]), kept)
+        for a, b in zip(jax.tree.leaves(mine), jax.tree.leaves(plain[slot]), strict=True):
+            np.testing.assert_array_equal(a, b)
+
+
+def test_rows_are_those_of_flashbax():
+    steps, following = lived(1, 40)
+    steps = jax.tree.map(lambda x: x[:36], steps)
+    buffer = filled(steps, following, B * T, 4)
+    theirs = flashbax.make_trajectory_buffer(
+        add_batch_size=B, sample_batch_size=4, sample_sequence_length=2, period=1,
+        min_length_time_axis=2, max_length_time_axis=T,
+    )  # fmt: skip
+    tree = steps._asdict() | {"extras": np.zeros((36, B))}
+    state = theirs.init(jax.tree.map(lambda x: jnp.asarray(x[0, 0]), tree))
+    for t in range(0, 36, 4):
+        part = jax.tree.map(lambda x: jnp.swapaxes(jnp.asarray(x[t : t + 4]), 0, 1), tree)
+        state = theirs.add(state, part)
+    kept = buffer.layout.unpack(buffer.rows)
+    for name in ("obs", "action", "reward", "terminated", "truncated"):
+        np.testing.assert_array_equal(getattr(kept, name), state.experience[name])
+
+
+def by_hand(steps, following, env, time, n, discount):
+    """The n-step transition from one step on, one step after another."""
+    total, weight = 0.0, 1.0
+    for t in range(time, time + n):
+        total += weight * steps.reward[t, env]
+        weight *= discount
+        if steps.terminated[t, env]:
+            return total, following[t, env], 0.0
+        if steps.truncated[t, env]:
+            break
+    return total, following[t, env], weight
+
+
+@pytest.mark.parametrize("n", [1, 2, 3, 5])
+@pytest.mark.parametrize("block", [1, 4])
+@pytest.mark.parametrize("limit", [LIMIT, 1, None])
+def test_transitions_equal_brute_force(n, block, limit):
+    steps, following = lived(n, 60, limit=limit)
+    for until in (16, 36, 60):
+        buffer = filled(steps, following, B * T, block, limit, until)
+        times = np.arange(max(0, until - T), until - n)
+        env, time = (x.ravel().astype(np.int32) for x in np.meshgrid(np.arange(B), times))
+        found = jax.jit(ring.transitions, static_argnums=2)(
+            buffer, Index(jnp.asarray(env), jnp.asarray(time)), n, 0.9
+        )
+        np.testing.assert_array_equal(found.obs, steps.obs[time, env])
+        np.testing.assert_array_equal(found.action, steps.action[time, env])
+        for i in range(len(env)):
+            total, after, discount = by_hand(steps, following, env[i], time[i], n, 0.9)
+            np.testing.assert_allclose(found.reward[i], total, rtol=1e-5, atol=1e-6)
+            np.testing.assert_allclose(found.discount[i], discount, rtol=1e-6)
+            if discount:  # after a termination nothing follows
+                np.testing.assert_array_equal(found.next_obs[i], after)
+
+
+def test_sequences_are_what_was_lived():
+    steps, following = lived(3, 36)
+    buffer = filled(steps, following, B * T, 4)
+    index = Index(jnp.array([0, 2, 1], jnp.int32), jnp.array([24, 30, 32], jnp.int32))
+    found = ring.sequences(buffer, index, 4)
+    for i, (env, time) in enumerate(zip(*index, strict=True)):
+        for mine, theirs in zip(jax.tree.leaves(found), jax.tree.leaves(steps), strict=True):
+            np.testing.assert_array_equal(mine[i], theirs[time : time + 4, env])
+
+
+@pytest.mark.parametrize(("time", "lookahead"), [(8, 1), (12, 3), (30, 1), (24, 0)])
+def test_every_step_that_can_be_drawn_is_drawn_as_often(time, lookahead):
+    steps, following = lived(0, 36)
+    buffer = filled(steps, following, B * T, 1, until=12)
+    bits = jax.random.bits(jax.random.key(1), (60_000,))
+    index = ring.uniform(bits, buffer, jnp.int32(time), lookahead)
+    oldest, newest = max(0, time - T), time - 1 - lookahead
+    assert (int(index.time.min()), int(index.time.max())) == (oldest, newest)
+    assert ring.count(buffer, jnp.int32(time), lookahead) == newest - oldest + 1
+    cells = np.zeros((B, newest - oldest + 1), int)
+    np.add.at(cells, (np.asarray(index.env), np.asarray(index.time) - oldest), 1)
+    assert stats.chisquare(cells.ravel()).pvalue > 1e-3
+
+
+def test_before_anything_can_be_drawn_nothing_is_out_of_bounds():
+    steps, following = lived(0, 12)
+    buffer = filled(steps, following, B * T, 1)
+    index = ring.uniform(jax.random.bits(jax.random.key(0), (8,)), buffer, jnp.int32(0), 3)
+    assert (index.time == 0).all()
+
+
+def primitives(jaxpr, inside=True):
+    """Names and shapes of everything that a jaxpr computes."""
+    for eqn in jaxpr.eqns:
+        shapes = [getattr(v.aval, "shape", ()) for v in eqn.outvars]
+        yield eqn.primitive.name, shapes
+        for value in eqn.params.values():
+            for inner in jax.tree.leaves(value, is_leaf=lambda x: hasattr(x, "eqns")):
+                inner = getattr(inner, "jaxpr", inner)
+                if hasattr(inner, "eqns"):
+                    yield from primitives(inner)
+
+
+def over_members(function, *trees, shared):
+    """The jaxpr of `function` over 4 members, of which the last arguments are shared."""
+    wide = [jax.tree.map(lambda x: jnp.broadcast_to(x, (4, *x.shape)), t) for t in trees]
+    axes = (0,) * len(trees) + (None,) * len(shared)
+    return jax.make_jaxpr(jax.vmap(function, axes))(*wide, *shared)
+
+
+def test_under_vmap_an_insert_is_one_contiguous_write():
+    steps, following = lived(0, 12)
+    buffer = filled(steps, following, B * 1000, 1, until=1)
+    part = jax.tree.map(lambda x: jnp.asarray(x[:1]), steps)
+    finals = jnp.zeros((1, B, 1))
+    insert = lambda b, s, f, t: ring.insert(b, t, s, f)
+    jaxpr = over_members(insert, buffer, part, finals, shared=(jnp.int32(1),))
+    names = list(primitives(jaxpr.jaxpr))
+    assert not [name for name, _ in names if "scatter" in name]
+    whole = [name for name, shapes in names if (4, *buffer.rows.shape) in shapes]
+    assert set(whole) <= {"dynamic_update_slice", "custom_vmap_call"}
+    # Compiled, it is written where it lies: no copy or selection as large as the ring.
+    wide = jax.tree.map(lambda x: jnp.broadcast_to(x, (4, *x.shape)), (buffer, part, finals))
+    program = jax.jit(jax.vmap(insert, (0, 0, 0, None)), donate_argnums=0)
+    compiled = program.lower(*wide, jnp.int32(1)).compile()
+    assert compiled.memory_analysis().temp_size_in_bytes < buffer.rows.nbytes / 10
+    text = compiled.as_text()
+    assert " scatter(" not in text
+    size = f"u32[4,{B},1000,{buffer.layout.words}]"
+    made = [line for line in text.splitlines() if f"= {size}" in line.replace("{3,2,1,0}", "")]
+    assert not [line for line in made if " copy(" in line or " select(" in line]
+
+
+def test_under_vmap_a_sample_reads_only_its_rows():
+    steps, following = lived(0, 12)
+    buffer = filled(steps, following, B * 10_000, 1, until=1)
+
+    def sample(numbers, buffer, time):
+        index = ring.uniform(numbers, buffer, time, 1)
+        return ring.transitions(buffer, index, 1, 0.9)
+
+    numbers = jnp.zeros((4, 8), jnp.uint32)
+    wide = jax.tree.map(lambda x: jnp.broadcast_to(x, (4, *x.shape)), buffer)
+    axes = (0, 0, None)
+    jaxpr = jax.make_jaxpr(jax.vmap(sample, axes))(numbers, wide, jnp.int32(9))
+    biggest = max(np.prod(shape) for _, shapes in primitives(jaxpr.jaxpr) for shape in shapes)
+    assert biggest < buffer.rows.size / 10
+
+
+@pytest.mark.parametrize(
+    ("capacity", "said"),
+    [
+        (100, "capacity=100: must hold a batch, batch_size=128"),
+        (1001, "capacity=1001: must be a multiple of num_envs * unroll_length = 10"),
+        (0, "capacity=0: must be positive"),
+    ],
+)
+def test_a_capacity_that_cannot_be(capacity, said):
+    with pytest.raises(UsageError) as error:
+        check_capacity(capacity, 128, 5, 2)
+    assert str(error.value) == said
