@@ -42,11 +42,11 @@ def our_dqn(members: int, capacity: int, steps: int) -> Callable[[], Any]:
     """A call that trains `members` members for `steps` environment steps each."""
     config = dqn.Config(
         num_envs=NUM_ENVS, batch_size=BATCH, capacity=capacity, activation="swish",
-        loss="squared", learning_starts=1000, target_period=1,
+        learning_starts=1000, target_period=1,
     )  # fmt: skip
     agent = dqn.make(purerl.make("gymnax/CartPole-v1"), config)
-    where = place(members)
-    cohort = Cohort(population(agent.hparams, members), where, compile_programs(agent, where, 1, 1))
+    where, hparams = place(members), agent.hparams._replace(target_rate=0.01)
+    cohort = Cohort(population(hparams, members), where, compile_programs(agent, where, 1, 1))
     iterations = steps // agent.steps_per_update
     cohort.advance(0, iterations, 10**6)  # so that learning has begun
     done = [iterations]
@@ -164,7 +164,8 @@ def replay(capacity: int, repeats: int, calls_each: int = 2000) -> dict[str, Any
     items = jax.tree.map(lambda x: jnp.zeros((envs, *x.shape), x.dtype), item)
 
     def checksum(tree: Any) -> jax.Array:
-        return sum(jnp.sum(x).astype(jnp.float32) for x in jax.tree.leaves(tree))
+        sums = [jnp.sum(x).astype(jnp.float32) for x in jax.tree.leaves(tree)]
+        return jnp.stack(sums).sum()
 
     # Loops inside of one program, as training has them; results are used, so nothing is left out.
     def our_insert(buffer):

@@ -257,7 +257,12 @@ def _best_command(
     defaults = _of_preset(algorithm, suite, flags.env, [])
     own = {f.name: getattr(flags, f.name) for f in dataclasses.fields(flags)}
     own = {k: v for k, v in own.items() if k not in {*NOT_SETTINGS, "sweep", "sample", "halving"}}
-    settings = own | dataclasses.asdict(config) | _flat(hparams)
+    # A field that was swept over one value is in no table.
+    group = results[0][0]
+    fixed = {k: v for k, v in group.fields.items() if all(g.fields[k] == v for g, _ in results)}
+    flat = _flat(group.hparams)
+    fixed |= {k: float(np.ravel(v)[0]) for k, v in flat.items() if np.ndim(v) and np.ptp(v) == 0}
+    settings = own | dataclasses.asdict(config) | _flat(hparams) | fixed
     usual = dataclasses.asdict(defaults[0]) | dataclasses.asdict(defaults[1]) | _flat(defaults[2])
     others = {k: v for k, v in settings.items() if k not in best.values and v != usual.get(k)}
     words = as_flags({"env": flags.env.removeprefix(f"{suite}/"), **others, **best.values})

@@ -48,6 +48,9 @@ PRESETS: dict[str, dict[str, dict[str, Any]]] = {
     "dqn": {
         "*": {"total_steps": 500_000},
     },
+    "pqn": {
+        "*": {"total_steps": 500_000},
+    },
 }  # fmt: skip
 
 

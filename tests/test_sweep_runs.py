@@ -1,6 +1,7 @@
 """Whole sweeps from the command line: what they print and write, and that they can be resumed."""
 
 import csv
+import dataclasses
 import json
 import re
 import shlex
@@ -97,13 +98,15 @@ def test_a_configuration_is_what_it_is_alone(traced, tmp_path):
 def test_the_best_is_a_command_to_paste(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(sys, "argv", ["experiments/ppo_gymnax.py"])
     flags = ["--sweep", "learning_rate=1e-4,0.01", "--sweep", "gravity=9.8,20", "--seeds", "2"]
+    flags += ["--sweep", "discount=0.9", "--sweep", "activation=relu"]  # one value: no sweep at all
     assert go(*flags, "--run-dir", tmp_path / "run") == 0
     (line,) = re.findall(r"^best: (.*)$", capsys.readouterr().out, re.M)
     words = shlex.split(line)
     assert words[:2] == ["python", "experiments/ppo_gymnax.py"]
     given, wanted = parse(*PPO, words[2:]), parse(*PPO, SMALL)
     best = rows(tmp_path / "run" / "sweep.csv")[0]
-    assert given[1] == wanted[1]
+    assert given[1] == dataclasses.replace(wanted[1], activation="relu")
+    assert given[2].discount == 0.9
     assert given[2].learning_rate == float(best["learning_rate"])
     assert given[2].env_params["gravity"] == float(best["env_params.gravity"])
     assert (given[0].seeds, given[0].total_steps) == (2, STEPS)

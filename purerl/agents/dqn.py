@@ -1,9 +1,10 @@
 """Deep Q-learning (DQN) and what has been added to it, up to Rainbow.
 
 Mnih et al. 2015, https://doi.org/10.1038/nature14236, algorithm 1. Options: double (van Hasselt et
-al. 2016), dueling (Wang et al. 2016), n-step returns, prioritised replay (Schaul et al. 2016), noisy
-networks (Fortunato et al. 2018), categorical (C51, Bellemare et al. 2017) and quantile (QR-DQN,
-Dabney et al. 2018) return distributions; all of them but the last are Rainbow (Hessel et al. 2018).
+al. 2016), dueling (Wang et al. 2016), n-step returns, prioritised replay (Schaul et al. 2016),
+noisy networks (Fortunato et al. 2018), categorical (C51, Bellemare et al. 2017) and quantile
+(QR-DQN, Dabney et al. 2018) distributions of returns. All of them but the last together are Rainbow
+(Hessel et al. 2018).
 
 Departures: time limits bootstrap from the true final observation; several environments at once.
 Axes: B environments, K steps, N rows of a batch, U gradient steps, A actions, Z atoms.
@@ -36,9 +37,9 @@ class Config:
     num_updates: int = 1  # gradient steps
     num_rounds: int = 64  # rounds in one iteration
     batch_size: int = 128  # transitions of one gradient step
-    capacity: int = 50_000  # steps that are kept, of all environments
+    capacity: int = 10_000  # steps that are kept, of all environments
     learning_starts: int = 1_000  # environment steps before the first gradient step
-    target_period: int = 1  # gradient steps between updates of the target network
+    target_period: int = 50  # gradient steps between updates of the target network
     n_step: int = 1  # rewards summed before the value of what follows
     double: bool = True  # the network chooses the next action, its target values it
     dueling: bool = False  # value and advantages apart
@@ -48,7 +49,7 @@ class Config:
     atoms: int = 51  # of that distribution
     v_min: float = 0.0  # lowest return of a categorical distribution
     v_max: float = 100.0  # highest
-    loss: Literal["huber", "squared"] = "huber"  # without distribution
+    loss: Literal["squared", "huber"] = "squared"  # without distribution; Huber takes medians
     torso: Literal["mlp", "cnn"] = "mlp"  # dense layers, or a convolution before them
     hidden_sizes: tuple[int, ...] = (64, 64)  # features of each dense layer
     activation: Literal["tanh", "relu", "swish"] = "relu"  # after each layer
@@ -60,12 +61,13 @@ class Config:
 class HParams(NamedTuple):
     """Real numbers that only enter arithmetic: traced, so they sweep without recompiling."""
 
-    learning_rate: float = 1e-3  # Adam step size
+    learning_rate: float = 2.5e-4  # Adam step size
     discount: float = 0.99  # weight of the next step's value, gamma
-    target_rate: float = 0.01  # share of the network in its target at each update; 1 copies
+    target_rate: float = 1.0  # share of the network in its target at each update; 1 copies
     epsilon_end: float = 0.05  # probability of a random action, after
     exploration_fraction: float = 0.5  # this part of the run; it begins with 1
     max_grad_norm: float = 10.0  # gradients are scaled down to at most this global norm
+    kappa: float = 1.0  # quantile distribution: errors up to this are squared, which blurs it
     priority_exponent: float = 0.6  # 0 draws uniformly
     importance_exponent: float = 0.4  # correction of what is drawn too often; 1 at the end
     reward_scale: float = 1.0  # multiplies rewards before learning
@@ -138,14 +140,16 @@ def backup(params: Any, target: Any, batch: Batch, q: QFunction, config: Config,
     return reward + discount * following
 
 
-def loss(params: Any, goal: jax.Array, batch: Batch, q: QFunction, config: Config, key: Key):
+def loss(
+    params: Any, goal: jax.Array, batch: Batch, q: QFunction, config: Config, kappa: Any, key: Key
+):
     """Distance of the values of the actions taken from `goal` [N, Z] -> (scalar, (errors, ...))."""
     out = q.apply(params, batch.obs, key)
     chosen = q_learning.of_action(out, batch.action)
     if config.distribution == "categorical":
         losses = errors = q_learning.cross_entropy(chosen, goal)
     elif config.distribution == "quantile":
-        losses = errors = q_learning.quantile_huber(chosen, goal)
+        losses = errors = q_learning.quantile_huber(chosen, goal, kappa)
     else:
         errors = chosen[:, 0] - goal[:, 0]
         losses = q_learning.huber(errors) if config.loss == "huber" else 0.5 * errors**2
@@ -164,8 +168,10 @@ def make(env: Environment, config: Config = Config(), q: QFunction | None = None
 @functools.cache  # so that equal settings give the same agent, compiled once
 def _make(env: Environment, config: Config, q: QFunction | None) -> Agent:
     check(env, config)
+    assert isinstance(env.action_space, Discrete)
+    num_actions = env.action_space.n
     q = q or q_function(
-        env.observation_space, env.action_space.n, torso=config.torso,
+        env.observation_space, num_actions, torso=config.torso,
         atoms=1 if config.distribution == "none" else config.atoms,
         hidden_sizes=config.hidden_sizes, activation=config.activation,
         layer_norm=config.layer_norm, dueling=config.dueling, noisy=config.noisy,
@@ -250,7 +256,9 @@ def _make(env: Environment, config: Config, q: QFunction | None) -> Agent:
             params, target = learner.params, learner.target
             goal = backup(params, target, batch, q, config, keys[:2])
             gradient = jax.grad(loss, has_aux=True)
-            grads, (errors, values) = gradient(params, goal, batch, q, config, keys[2])
+            grads, (errors, values) = gradient(
+                params, goal, batch, q, config, hparams.kappa, keys[2]
+            )
             updates, opt_state = adam.update(grads, learner.opt_state, params)
             params = optax.apply_updates(params, updates)
             due = (number + 1) % config.target_period == 0
@@ -279,7 +287,7 @@ def _make(env: Environment, config: Config, q: QFunction | None) -> Agent:
         shape = config.num_updates, config.batch_size
         nothing = {
             "loss/q": jnp.zeros(shape),
-            "value/mean": jnp.zeros((*shape, env.action_space.n)),
+            "value/mean": jnp.zeros((*shape, num_actions)),
         }
 
         def round(state, now):

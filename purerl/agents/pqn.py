@@ -1,7 +1,7 @@
 """Parallelised Q-network (PQN): Q-learning without replay and without target network.
 
-Gallici et al. 2024, https://arxiv.org/abs/2407.04811, algorithm 1: many environments, lambda-returns
-of the greedy policy, LayerNorm for stability.
+Gallici et al. 2024, https://arxiv.org/abs/2407.04811, algorithm 1: many environments,
+lambda-returns of the greedy policy, LayerNorm for stability.
 
 Departures: time limits bootstrap from the true final observation.
 Axes: T steps, B environments, N rows of a minibatch, A actions.
@@ -105,8 +105,10 @@ def make(env: Environment, config: Config = Config(), q: QFunction | None = None
 @functools.cache  # so that equal settings give the same agent, compiled once
 def _make(env: Environment, config: Config, q: QFunction | None) -> Agent:
     check(env, config)
+    assert isinstance(env.action_space, Discrete)
+    num_actions = env.action_space.n
     q = q or q_function(
-        env.observation_space, env.action_space.n, torso=config.torso,
+        env.observation_space, num_actions, torso=config.torso,
         hidden_sizes=config.hidden_sizes, activation=config.activation,
         layer_norm=config.layer_norm, dueling=config.dueling,
     )  # fmt: skip
@@ -185,6 +187,5 @@ def check(env: Environment, config: Config) -> None:
         raise UsageError(f"torso='cnn': needs observations [height, width, channels], not {shape}")
     rows = config.num_envs * config.unroll_length
     if rows % config.num_minibatches:
-        raise UsageError(
-            f"num_minibatches={config.num_minibatches}: must divide num_envs * unroll_length = {rows}"
-        )
+        unit = f"num_envs * unroll_length = {rows}"
+        raise UsageError(f"num_minibatches={config.num_minibatches}: must divide {unit}")

@@ -65,7 +65,9 @@ def cross_entropy(logits: jax.Array, probs: jax.Array) -> jax.Array:
     return -(probs * jax.nn.log_softmax(logits)).sum(-1)
 
 
-def quantile_huber(quantiles: jax.Array, targets: jax.Array, kappa: float = 1.0) -> jax.Array:
+def quantile_huber(
+    quantiles: jax.Array, targets: jax.Array, kappa: jax.Array | float = 1.0
+) -> jax.Array:
     """[N]: the quantile Huber loss of [N, Z] quantiles against samples [N, Z'] of the target.
 
     Dabney et al. 2018, https://arxiv.org/abs/1710.10044, eq. 10 and algorithm 1: the sum over

@@ -11,10 +11,14 @@ import toys
 from laws import LAWS, Case
 from reinforce_page import reinforce
 
-from purerl.agents import ppo
+from purerl.agents import dqn, ppo, pqn
 
 TINY = {"num_envs": 4, "unroll_length": 8, "num_minibatches": 2, "num_epochs": 2}
 SMALL = {**TINY, "hidden_sizes": (8,)}
+
+# Small enough to be full, and written over, before a case ends.
+REPLAY = {"num_envs": 4, "num_rounds": 3, "batch_size": 8, "capacity": 32, "learning_starts": 24,
+          "hidden_sizes": (8,)}  # fmt: skip
 
 CASES = [
     Case("ppo-cartpole", ppo, "gymnax/CartPole-v1", ppo.Config(**SMALL, schedule="linear")),
@@ -31,6 +35,39 @@ CASES = [
         "probe/memory",
         ppo.Config(**SMALL, core="gru", core_size=8),
         sweep=("entropy_coef", (0.0, 0.1)),
+    ),
+    Case("dqn-cartpole", dqn, "gymnax/CartPole-v1", dqn.Config(**REPLAY, unroll_length=2)),
+    Case(
+        "rainbow-catch",
+        dqn,
+        "gymnax/Catch-bsuite",
+        dqn.Config(
+            **REPLAY,
+            n_step=2,
+            dueling=True,
+            prioritized=True,
+            noisy=True,
+            num_updates=2,
+            distribution="categorical",
+            atoms=5,
+            v_min=-1.0,
+            v_max=1.0,
+        ),
+        sweep=("priority_exponent", (0.3, 0.6)),
+    ),
+    Case(
+        "qr-dqn-truncation",
+        dqn,
+        "probe/truncation",
+        dqn.Config(**REPLAY, distribution="quantile", atoms=5, double=False, schedule="linear"),
+        sweep=("discount", (0.9, 0.99)),
+    ),
+    Case(
+        "pqn-cartpole",
+        pqn,
+        "gymnax/CartPole-v1",
+        pqn.Config(**SMALL),
+        sweep=("q_lambda", (0.0, 0.9)),
     ),
     Case(
         "reinforce",

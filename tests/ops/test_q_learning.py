@@ -1,0 +1,179 @@
+"""Operators of action values against brute force, rlax and closed forms."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import rlax
+
+from purerl.ops import q_learning, returns
+
+pytestmark = pytest.mark.usefixtures("strict_ranks")
+RNG = np.random.default_rng(0)
+
+
+def project_by_hand(atoms, probs, support):
+    """Algorithm 1 of the C51 paper, atom by atom."""
+    support = support.astype(np.float64)
+    step = (support[-1] - support[0]) / (len(support) - 1)
+    out = np.zeros(len(support))
+    for atom, mass in zip(atoms, probs, strict=True):
+        place = (np.clip(atom, support[0], support[-1]) - support[0]) / step
+        place = min(place, len(support) - 1)
+        low, high = int(np.floor(place)), int(np.ceil(place))
+        if low == high:
+            out[low] += mass
+        else:
+            out[low] += mass * (high - place)
+            out[high] += mass * (place - low)
+    return out
+
+
+@pytest.mark.parametrize("size", [2, 11, 51])
+def test_projection_equals_brute_force_and_rlax(size):
+    support = np.linspace(-3.0, 5.0, size).astype(np.float32)
+    atoms = RNG.normal(1.0, 4.0, (20, 17)).astype(np.float32)
+    atoms[0, :3] = [-3.0, 5.0, 100.0]
+    probs = RNG.dirichlet(np.ones(17), 20).astype(np.float32)
+    found = q_learning.project(atoms, probs, jnp.asarray(support))
+    by_hand = [project_by_hand(a, p, support) for a, p in zip(atoms, probs, strict=True)]
+    np.testing.assert_allclose(found, by_hand, atol=2e-6)
+    order = np.argsort(atoms, 1)  # rlax wants rising atoms
+    theirs = jax.vmap(rlax.categorical_l2_project, (0, 0, None))(
+        np.take_along_axis(atoms, order, 1), np.take_along_axis(probs, order, 1), support
+    )
+    np.testing.assert_allclose(found, theirs, atol=2e-5)
+
+
+def test_projection_keeps_mass_and_mean():
+    support = jnp.linspace(-10.0, 10.0, 51)
+    atoms = RNG.uniform(-9, 9, (50, 30)).astype(np.float32)
+    probs = RNG.dirichlet(np.ones(30), 50).astype(np.float32)
+    found = q_learning.project(atoms, probs, support)
+    np.testing.assert_allclose(found.sum(1), 1.0, atol=1e-5)
+    np.testing.assert_allclose(found @ support, (atoms * probs).sum(1), atol=1e-4)
+
+
+def test_cross_entropy_is_least_where_the_distributions_agree():
+    probs = RNG.dirichlet(np.ones(5), 3).astype(np.float32)
+    entropy = -(probs * np.log(probs)).sum(1)
+    np.testing.assert_allclose(q_learning.cross_entropy(np.log(probs), probs), entropy, rtol=1e-5)
+    gradient = jax.grad(lambda x: q_learning.cross_entropy(x, probs).sum())(np.log(probs))
+    np.testing.assert_allclose(gradient, 0.0, atol=1e-6)
+
+
+def test_quantile_huber_equals_brute_force():
+    quantiles, targets = RNG.normal(size=(4, 5)), RNG.normal(size=(4, 7)) * 2
+    expected = np.zeros(4)
+    for row in range(4):
+        for i, theta in enumerate(quantiles[row]):
+            for target in targets[row]:
+                u = target - theta
+                huber = 0.5 * u**2 if abs(u) <= 1 else abs(u) - 0.5
+                expected[row] += abs((i + 0.5) / 5 - (u < 0)) * huber / 7
+    found = q_learning.quantile_huber(jnp.asarray(quantiles), jnp.asarray(targets))
+    np.testing.assert_allclose(found, expected, rtol=1e-5)
+
+
+def test_quantile_huber_is_least_at_the_quantiles():
+    samples = jnp.asarray(RNG.exponential(5.0, (1, 4000)))  # broad, so that kappa hardly matters
+    quantiles = jnp.zeros((1, 4))
+    step = jax.jit(jax.grad(lambda q: q_learning.quantile_huber(q, samples, 0.05).sum()))
+    for _ in range(4000):
+        quantiles -= 0.05 * step(quantiles)
+    wanted = np.quantile(samples, [0.125, 0.375, 0.625, 0.875])
+    np.testing.assert_allclose(quantiles[0], wanted, rtol=0.05)
+
+
+def test_of_action_is_indexing():
+    x = RNG.normal(size=(6, 4, 3)).astype(np.float32)
+    action = np.array([0, 3, 2, 2, 1, 0], np.int32)
+    np.testing.assert_array_equal(q_learning.of_action(x, action), x[np.arange(6), action])
+    np.testing.assert_array_equal(
+        q_learning.of_action(x[..., 0], action), x[np.arange(6), action, 0]
+    )
+
+
+def test_epsilon_greedy():
+    value = jnp.tile(jnp.array([[0.0, 2.0, 1.0, -1.0]]), (40_000, 1))
+    numbers = jax.random.uniform(jax.random.key(0), (2, 40_000))
+    action = q_learning.epsilon_greedy(numbers, value, 0.4)
+    share = np.bincount(action, minlength=4) / 40_000
+    np.testing.assert_allclose(share, [0.1, 0.7, 0.1, 0.1], atol=0.01)
+    assert (q_learning.epsilon_greedy(numbers, value, 0.0) == 1).all()
+
+
+def test_epsilon_falls_linearly_and_stays():
+    share = jnp.array([0.0, 0.25, 0.5, 1.0])
+    epsilon = q_learning.linear_epsilon(share, 0.5, 0.1)
+    np.testing.assert_allclose(epsilon, [1.0, 0.55, 0.1, 0.1], rtol=1e-6)
+
+
+def lambda_return_by_hand(reward, q, next_value, terminated, truncated, discount, trace):
+    """One loop backwards; `next_value[t]` is max Q at the successor of step t."""
+    out = np.zeros_like(reward)
+    following = next_value[-1]
+    for t in reversed(range(len(reward))):
+        if terminated[t]:
+            out[t] = reward[t]
+        elif truncated[t] or t == len(reward) - 1:
+            out[t] = reward[t] + discount * next_value[t]
+        else:
+            out[t] = reward[t] + discount * ((1 - trace) * next_value[t] + trace * following)
+        following = out[t]
+    return out
+
+
+def history(steps=30, seed=0):
+    rng = np.random.default_rng(seed)
+    reward, next_value = rng.normal(size=(2, steps)).astype(np.float32)
+    terminated = rng.random(steps) < 0.15
+    truncated = (rng.random(steps) < 0.15) & ~terminated
+    return reward, next_value, terminated, truncated
+
+
+@pytest.mark.parametrize("trace", [0.0, 0.65, 1.0])
+def test_lambda_returns_equal_a_loop(trace):
+    reward, next_value, terminated, truncated = history()
+    done = terminated | truncated
+    found = returns.lambda_return(reward, next_value, terminated, done, 0.9, trace)
+    expected = lambda_return_by_hand(
+        reward, None, next_value, terminated, truncated, 0.9, trace
+    )  # fmt: skip
+    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5)
+
+
+def test_lambda_returns_equal_rlax():
+    reward, next_value, terminated, _ = history()
+    found = returns.lambda_return(reward, next_value, terminated, terminated, 0.9, 0.8)
+    theirs = rlax.lambda_returns(reward, 0.9 * ~terminated, next_value, 0.8)
+    np.testing.assert_allclose(found, theirs, rtol=1e-5, atol=1e-5)
+
+
+def test_lambda_returns_are_not_off_by_one():
+    """The peers' mistake: bootstrapping step t from Q two steps on.
+
+    Without rewards and discount, and with a value that only the third state has, a one-step return
+    sees it from the second state and from no other.
+    """
+    value = np.float32([0.0, 0.0, 7.0, 0.0, 0.0])  # of s_0 ... s_4
+    zeros, never = np.zeros(4, np.float32), np.zeros(4, bool)
+    found = returns.lambda_return(zeros, value[1:], never, never, 1.0, 0.0)
+    np.testing.assert_array_equal(found, [0.0, 7.0, 0.0, 0.0])
+
+
+def test_n_step_equals_a_loop():
+    reward, _, terminated, truncated = (x[:3] for x in history(seed=3))
+    for mask in range(64):
+        terminated = np.array([mask >> i & 1 for i in range(3)], bool)
+        truncated = np.array([mask >> (i + 3) & 1 for i in range(3)], bool) & ~terminated
+        total, weight = 0.0, 1.0
+        for t in range(3):
+            total += weight * reward[t]
+            weight *= 0.9 * (1 - terminated[t])
+            if terminated[t] or truncated[t]:
+                break
+        found = returns.n_step(*map(jnp.asarray, (reward, terminated, truncated)), 0.9)
+        np.testing.assert_allclose(found[0], total, rtol=1e-6)
+        np.testing.assert_allclose(found[1], weight, rtol=1e-6)
+        assert found[2] == t
