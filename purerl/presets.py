@@ -46,10 +46,23 @@ PRESETS: dict[str, dict[str, dict[str, Any]]] = {
         "brax/humanoidstandup": {"total_steps": 50_000_000, "num_envs": 512, "discount": 0.99},
     },
     "dqn": {
-        "*": {"total_steps": 500_000},
+        "*": {"total_steps": 500_000, "layer_norm": True},
+        "gymnax/MountainCar-v0": {
+            "learning_rate": 5e-4, "capacity": 50_000, "exploration_fraction": 0.2,
+        },
+        "gymnax/*-MinAtar": {
+            "total_steps": 5_000_000, "num_envs": 16, "num_updates": 4, "batch_size": 32,
+            "capacity": 102_400, "learning_starts": 5_120, "hidden_sizes": (128, 128),
+            "target_period": 1_000, "exploration_fraction": 0.1, "epsilon_end": 0.01,
+            "v_max": 50.0,
+        },
     },
     "pqn": {
         "*": {"total_steps": 500_000},
+        "gymnax/*-MinAtar": {
+            "total_steps": 5_000_000, "num_envs": 128, "unroll_length": 32, "num_epochs": 2,
+            "num_minibatches": 32, "exploration_fraction": 0.1,
+        },
     },
 }  # fmt: skip
 

@@ -17,7 +17,7 @@ TINY = {"num_envs": 4, "unroll_length": 8, "num_minibatches": 2, "num_epochs": 2
 SMALL = {**TINY, "hidden_sizes": (8,)}
 
 # Small enough to be full, and written over, before a case ends.
-REPLAY = {"num_envs": 4, "num_rounds": 3, "batch_size": 8, "capacity": 32, "learning_starts": 24,
+REPLAY = {"num_envs": 4, "num_rounds": 3, "batch_size": 8, "capacity": 32, "learning_starts": 20,
           "hidden_sizes": (8,)}  # fmt: skip
 
 CASES = [
@@ -56,9 +56,9 @@ CASES = [
         sweep=("priority_exponent", (0.3, 0.6)),
     ),
     Case(
-        "qr-dqn-truncation",
+        "qr-dqn-acrobot",
         dqn,
-        "probe/truncation",
+        "gymnax/Acrobot-v1",
         dqn.Config(**REPLAY, distribution="quantile", atoms=5, double=False, schedule="linear"),
         sweep=("discount", (0.9, 0.99)),
     ),

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from purerl.networks import ACTIVATIONS, CNN, MLP, actor_critic
+from purerl.networks.torsos import patches
 from purerl.spaces import Box, Discrete
 
 pytestmark = pytest.mark.usefixtures("strict_ranks")
@@ -56,8 +57,20 @@ def test_cnn_on_minatar_shapes(shape):
     one = module.apply(params, obs[1, 3].astype(jnp.float32))
     np.testing.assert_allclose(features[1, 3], one, rtol=1e-4, atol=1e-5)
     kernel = params["params"]["Conv_0"]["kernel"]
-    assert kernel.shape == (3, 3, shape[-1], 16)
-    assert_orthogonal(kernel.reshape(-1, 16), np.sqrt(2))
+    assert kernel.shape == (9 * shape[-1], 16)
+    assert_orthogonal(kernel, np.sqrt(2))
+
+
+@pytest.mark.parametrize("shape", MINATAR, ids=str)
+def test_a_product_with_patches_is_a_convolution(shape):
+    x_key, kernel_key = jax.random.split(KEY)
+    x = jax.random.normal(x_key, (3, *shape))
+    kernel = jax.random.normal(kernel_key, (3, 3, shape[-1], 16))
+    theirs = jax.lax.conv_general_dilated(
+        x, kernel, (1, 1), "VALID", dimension_numbers=("NHWC", "HWIO", "NHWC")
+    )
+    ours = patches(x, 3) @ kernel.reshape(-1, 16)
+    np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-4)
 
 
 def test_cnn_sees_where_things_are():
