@@ -46,6 +46,15 @@ TASKS = {
     "ppo-hopper": Task(f"{BRAX} --env hopper --seeds 16", 1000),
     "ppo-memory_chain-gru": Task(f"{GYMNAX} --env MemoryChain-bsuite --core gru --seeds 16", 0.99),
     "ppo-memory_chain-feedforward": Task(f"{GYMNAX} --env MemoryChain-bsuite --seeds 16", None),
+    "dqn-cartpole": Task("experiments/dqn_gymnax.py --seeds 16", 495),
+    "c51-cartpole": Task("experiments/c51_gymnax.py --seeds 16", 495),
+    "qr_dqn-cartpole": Task("experiments/qr_dqn_gymnax.py --seeds 16", None),
+    "rainbow-cartpole": Task("experiments/rainbow_gymnax.py --seeds 16", None),
+    "pqn-cartpole": Task("experiments/pqn_gymnax.py --seeds 16", 495),
+    "dqn-acrobot": Task("experiments/dqn_gymnax.py --env Acrobot-v1 --seeds 16", -90),
+    "dqn-mountain_car": Task("experiments/dqn_gymnax.py --env MountainCar-v0 --seeds 16", -140),
+    "dqn-breakout": Task("experiments/dqn_gymnax.py --env Breakout-MinAtar --seeds 4", None),
+    "pqn-breakout": Task("experiments/pqn_gymnax.py --env Breakout-MinAtar --seeds 4", None),
 }
 
 

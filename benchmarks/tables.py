@@ -85,6 +85,35 @@ def scaling(results: dict[str, Any]) -> list[str]:
     return rows
 
 
+def off_policy(results: dict[str, Any]) -> list[str]:
+    """DQN by members and capacity, then the replay by itself."""
+    rows = [
+        "| machine | members | capacity | purerl steps/s | Rejax steps/s | ratio |",
+        "| --- | ---: | ---: | ---: | ---: | ---: |",
+    ]
+    for device, entry in results.items():
+        for name, row in entry.get("dqn", {}).items():
+            _, members, _, capacity = name.split("_")
+            peer = row.get("rejax_steps_per_second")
+            rows.append(
+                f"| {device}, {entry['cores']} cores | {members} | {int(capacity):,} |"
+                f" {row['purerl_steps_per_second']:,} | {f'{peer:,}' if peer else 'not run'} |"
+                f" {row.get('ratio', '')} |"
+            )
+    rows += ["", "Microseconds of 16 steps inserted, and of 256 transitions sampled:", ""]
+    rows += ["| machine | | capacity | purerl | flashbax | ratio |"]
+    rows += ["| --- | --- | ---: | ---: | ---: | ---: |"]
+    for device, entry in results.items():
+        for found in entry.get("replay", []):
+            for kind in ("insert", "sample"):
+                row = found[kind]
+                rows.append(
+                    f"| {device}, {entry['cores']} cores | {kind} | {found['capacity']:,} |"
+                    f" {row['purerl_us']} | {row['flashbax_us']} | {row['ratio']} |"
+                )
+    return rows
+
+
 def main() -> None:
     read = lambda name: json.loads((HERE / "results" / name).read_text())
     text = [
@@ -114,6 +143,14 @@ def main() -> None:
         "![steps/s and memory over members and devices](benchmarks/results/scaling.png)",
         "",
         *scaling(read("scaling.json")),
+        "",
+        "## Replay",
+        "",
+        "`python benchmarks/off_policy.py --rejax DIR`: DQN on CartPole, 10 environments, a gradient",
+        "step of 128 rows for every step of them, double, 64-64 networks with swish; in turn in one",
+        "process, medians.",
+        "",
+        *off_policy(read("off_policy.json")),
     ]
     (HERE.parent / "BENCHMARKS.md").write_text("\n".join(text) + "\n")
 

@@ -105,7 +105,11 @@ FLAGS = {"brax": BraxFlags, "gymnax": RunFlags, "probe": RunFlags}
 
 
 def main(
-    algorithm: ModuleType, suite: str, default_env: str, argv: Sequence[str] | None = None
+    algorithm: ModuleType,
+    suite: str,
+    default_env: str,
+    argv: Sequence[str] | None = None,
+    variant: str | None = None,
 ) -> int:
     """Train `algorithm` on an environment of `suite` as the flags say.
 
@@ -114,18 +118,19 @@ def main(
       suite: "brax" or "gymnax".
       default_env: what `--env` is by default.
       argv: the flags; by default those of the command line.
+      variant: whose presets are meant, where one algorithm has several names.
 
     Returns:
       The exit code: 0; 2 after wrong input, 1 after a fault, 130 after an interrupt.
     """
     argv = _with_all(list(sys.argv[1:] if argv is None else argv))
-    code = 0
+    code, variant = 0, variant or algorithm.__name__.rsplit(".", 1)[-1]
     try:
         _start(argv)
-        flags, config, hparams = parse(algorithm, suite, default_env, argv)
-        run_dir = flags.resume or flags.run_dir or _new_run_dir(algorithm, flags)
+        flags, config, hparams = parse(algorithm, suite, default_env, argv, variant)
+        run_dir = flags.resume or flags.run_dir or _new_run_dir(variant, flags)
         results = _train(algorithm, flags, config, hparams, run_dir)
-        best = _best_command(algorithm, suite, flags, config, hparams, results)
+        best = _best_command(algorithm, suite, flags, config, hparams, results, variant)
         if best and hosts.first():
             print(best)
         code = INTERRUPTED if results[-1][1].interrupted else 0
@@ -249,12 +254,13 @@ def _best_command(
     config: Any,
     hparams: Any,
     results: list[tuple[Group, Result]],
+    variant: str,
 ) -> str | None:
     """How to train the best configuration of a sweep again, to paste."""
     if not flags.sweep or flags.pbt:
         return None
     best = rank(*together([(group.fields, result) for group, result in results]))[0]
-    defaults = _of_preset(algorithm, suite, flags.env, [])
+    defaults = _of_preset(algorithm, suite, flags.env, [], variant)
     own = {f.name: getattr(flags, f.name) for f in dataclasses.fields(flags)}
     own = {k: v for k, v in own.items() if k not in {*NOT_SETTINGS, "sweep", "sample", "halving"}}
     # A field that was swept over one value is in no table.
@@ -275,7 +281,11 @@ def _flat(hparams: Any) -> dict[str, Any]:
 
 
 def parse(
-    algorithm: ModuleType, suite: str, default_env: str, argv: list[str]
+    algorithm: ModuleType,
+    suite: str,
+    default_env: str,
+    argv: list[str],
+    variant: str | None = None,
 ) -> tuple[Any, Any, Any]:
     """(run flags, Config, HParams) from flags over the environment's preset or the resumed run.
 
@@ -288,7 +298,8 @@ def parse(
     if resumed:
         defaults = _of_run(algorithm, suite, Path(resumed))
     else:
-        defaults = _of_preset(algorithm, suite, _flag(argv, "--env") or default_env, argv)
+        env = _flag(argv, "--env") or default_env
+        defaults = _of_preset(algorithm, suite, env, argv, variant)
     flat = lambda kind: Annotated[kind, tyro.conf.arg(name="")]
     parts = ("run", FLAGS[suite], defaults[0]), ("config", algorithm.Config, defaults[1])
     parts += (("hparams", algorithm.HParams, defaults[2]),)
@@ -315,9 +326,11 @@ def full_name(env: str, suite: str) -> str:
     return env
 
 
-def _of_preset(algorithm: ModuleType, suite: str, env: str, argv: list[str]):
+def _of_preset(
+    algorithm: ModuleType, suite: str, env: str, argv: list[str], variant: str | None = None
+):
     name = full_name(env, suite)
-    chosen = preset(algorithm.__name__.rsplit(".", 1)[-1], name)
+    chosen = preset(variant or algorithm.__name__.rsplit(".", 1)[-1], name)
     of = lambda fields: {k: v for k, v in chosen.items() if k in fields}
     run = FLAGS[suite](env=name, **of([f.name for f in dataclasses.fields(FLAGS[suite])]))
     kwargs = _env_kwargs(run)
@@ -359,8 +372,8 @@ def _env_kwargs(flags: RunFlags) -> dict[str, Any]:
     return kwargs | ({"backend": flags.backend} if flags.backend else {})
 
 
-def _new_run_dir(algorithm: ModuleType, flags: RunFlags) -> Path:
-    name = f"{algorithm.__name__.rsplit('.', 1)[-1]}-{flags.env.rsplit('/', 1)[-1]}"
+def _new_run_dir(variant: str, flags: RunFlags) -> Path:
+    name = f"{variant}-{flags.env.rsplit('/', 1)[-1]}"
     base = Path("runs") / f"{name}-{time.strftime('%Y%m%d-%H%M%S')}"
     taken = (base.with_name(f"{base.name}-{i}") for i in range(1, 1000))
     return base if not base.exists() else next(path for path in taken if not path.exists())

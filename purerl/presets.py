@@ -57,6 +57,19 @@ PRESETS: dict[str, dict[str, dict[str, Any]]] = {
             "v_max": 50.0,
         },
     },
+    "c51": {
+        "*": {"distribution": "categorical"},
+    },
+    "qr_dqn": {
+        "*": {"distribution": "quantile"},
+    },
+    "rainbow": {
+        "*": {
+            "distribution": "categorical", "dueling": True, "n_step": 3, "prioritized": True,
+            "noisy": True,
+        },
+        "gymnax/*-MinAtar": {"v_min": -1.0},
+    },
     "pqn": {
         "*": {"total_steps": 500_000},
         "gymnax/*-MinAtar": {
@@ -67,8 +80,13 @@ PRESETS: dict[str, dict[str, dict[str, Any]]] = {
 }  # fmt: skip
 
 
+VARIANTS = {"c51": "dqn", "qr_dqn": "dqn", "rainbow": "dqn"}
+"""Names of settings of an algorithm: what they do not say is as there."""
+
+
 def preset(algorithm: str, env: str) -> dict[str, Any]:
-    """The settings for one algorithm on one environment."""
+    """The settings for one algorithm, or a variant of one, on one environment."""
     table = PRESETS.get(algorithm, {})
     matching = sorted((p for p in table if fnmatch.fnmatch(env, p)), key=len)
-    return {field: value for pattern in matching for field, value in table[pattern].items()}
+    own = {field: value for pattern in matching for field, value in table[pattern].items()}
+    return (preset(VARIANTS[algorithm], env) | own) if algorithm in VARIANTS else own

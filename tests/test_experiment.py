@@ -15,7 +15,7 @@ import jax
 import numpy as np
 import pytest
 
-from purerl.agents import ppo
+from purerl.agents import dqn, ppo
 from purerl.engine.checkpoint import Checkpoints
 from purerl.errors import UsageError
 from purerl.experiment import main, parse
@@ -144,6 +144,15 @@ def test_the_environment_chooses_the_preset_and_flags_override_it():
     assert config.num_envs == preset("ppo", "gymnax/Catch-bsuite").get(
         "num_envs", ppo.Config().num_envs
     )
+
+
+def test_a_variant_is_its_algorithm_with_other_settings():
+    flags = lambda *argv, **kwargs: parse(dqn, "gymnax", "gymnax/CartPole-v1", [*argv], **kwargs)
+    plain, rainbow = flags(), flags(variant="rainbow")
+    assert rainbow[0] == plain[0]
+    changed = {"distribution": "categorical", "dueling": True, "n_step": 3, "prioritized": True}
+    assert rainbow[1] == dataclasses.replace(plain[1], noisy=True, **changed)
+    assert flags("--n-step", "5", variant="rainbow")[1].n_step == 5
 
 
 @pytest.mark.parametrize(

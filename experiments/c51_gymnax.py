@@ -1,0 +1,12 @@
+"""C51 on gymnax, categorical distributions of returns: `python experiments/c51_gymnax.py`.
+
+Without `--env` it balances CartPole-v1. `--help` shows every flag.
+"""
+
+import sys
+
+from purerl.agents import dqn
+from purerl.experiment import main
+
+if __name__ == "__main__":
+    sys.exit(main(dqn, suite="gymnax", default_env="gymnax/CartPole-v1", variant="c51"))

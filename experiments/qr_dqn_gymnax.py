@@ -1,0 +1,12 @@
+"""QR-DQN on gymnax, quantiles of returns: `python experiments/qr_dqn_gymnax.py`.
+
+Without `--env` it balances CartPole-v1. `--help` shows every flag.
+"""
+
+import sys
+
+from purerl.agents import dqn
+from purerl.experiment import main
+
+if __name__ == "__main__":
+    sys.exit(main(dqn, suite="gymnax", default_env="gymnax/CartPole-v1", variant="qr_dqn"))
