@@ -146,9 +146,9 @@ def main() -> None:
         "",
         "## Replay",
         "",
-        "`python benchmarks/off_policy.py --rejax DIR`: DQN on CartPole, 10 environments, a gradient",
-        "step of 128 rows for every step of them, double, 64-64 networks with swish; in turn in one",
-        "process, medians.",
+        "`python benchmarks/off_policy.py --rejax DIR`: DQN on CartPole, 10 environments and a",
+        "gradient step of 128 rows for every step of them, double, 64-64 networks with swish; in",
+        "turn in one process, medians.",
         "",
         *off_policy(read("off_policy.json")),
     ]

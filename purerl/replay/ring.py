@@ -7,7 +7,6 @@ of a population share, so that under `vmap` a write stays one contiguous block.
 """
 
 import functools
-import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -257,8 +256,3 @@ def _reader(axis: int, length: int) -> Callable[..., jax.Array]:
         return jax.lax.dynamic_slice_in_dim(buffer, start, length, axis)
 
     return _unless_batched(plain, lambda *args: _reader(axis + 1, length)(*args))
-
-
-def bytes_of(ring: Ring) -> int:
-    """Of all its rows."""
-    return sum(4 * math.prod(x.shape) for x in (ring.rows, ring.finals))
