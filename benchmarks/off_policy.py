@@ -2,7 +2,7 @@
 
     python benchmarks/off_policy.py
     python benchmarks/off_policy.py --rejax DIR         DIR: a checkout of Rejax, beside ours
-    python benchmarks/off_policy.py --only dqn | replay | capacity
+    python benchmarks/off_policy.py --only dqn | replay
 
 Everything that is compared runs in one process, alternating, and is reported as the median of
 several repeats, without compiling. DQN: CartPole, 10 environments, one gradient step of 128 rows
@@ -11,6 +11,7 @@ benchmarks/results/off_policy.json; `python benchmarks/tables.py` shows them.
 """
 
 import argparse
+import importlib
 import json
 import os
 import statistics
@@ -60,9 +61,7 @@ def our_dqn(members: int, capacity: int, steps: int) -> Callable[[], Any]:
 
 def rejax_dqn(members: int, capacity: int, steps: int) -> Callable[[], Any]:
     """A call that runs Rejax's DQN for as many steps, without its evaluations."""
-    from rejax.algos import DQN  # type: ignore[import-not-found]
-
-    algorithm = DQN.create(
+    algorithm = importlib.import_module("rejax.algos").DQN.create(
         env=_Five(), num_envs=NUM_ENVS, buffer_size=capacity, fill_buffer=1000,
         batch_size=BATCH, total_timesteps=10**6, eval_freq=10**6, learning_rate=1e-3,
         max_grad_norm=10.0, num_epochs=1, skip_initial_evaluation=True, ddqn=True,

@@ -66,7 +66,7 @@ def expand(texts: Sequence[str], sample: int | None, config: Any, hparams: Any) 
     for values, rows in members.items():
         fields = dict(zip((name for name in columns if name in static), values, strict=True))
         traced = {k: [v[i] for i in rows] for k, v in columns.items() if k not in static}
-        name = ",".join(f"{k}={_plain(v)}" for k, v in fields.items()) if len(members) > 1 else ""
+        name = ",".join(f"{k}={plain(v)}" for k, v in fields.items()) if len(members) > 1 else ""
         configured = dataclasses.replace(config, **fields)
         groups.append(Group(name, configured, batched(hparams, traced), fields))
     return groups
@@ -121,6 +121,6 @@ def _read(name: str, kind: Any, text: str) -> Any:
         raise UsageError(f"sweep: {name}={text!r}: must be {wanted}") from None
 
 
-def _plain(value: Any) -> str:
-    """Fit for a directory's name."""
+def plain(value: Any) -> str:
+    """A setting in a word: sizes as 64x64."""
     return "x".join(map(str, value)) if isinstance(value, tuple) else str(value)

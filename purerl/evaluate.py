@@ -19,7 +19,8 @@ from purerl.engine.population import keys
 from purerl.engine.programs import cpu_options, enable_cache, evaluate_program
 from purerl.engine.train import MAX_EPISODE_STEPS
 from purerl.errors import UsageError, positive
-from purerl.experiment import INTERRUPTED, USAGE_ERROR, parse_flags
+from purerl.experiment import INTERRUPTED, USAGE_ERROR
+from purerl.flags import parse_flags
 
 
 @dataclasses.dataclass(frozen=True)

@@ -16,7 +16,8 @@ from purerl.engine.record import METRICS, read_metric
 from purerl.engine.train import MAX_EPISODE_STEPS
 from purerl.envs.brax import Brax
 from purerl.errors import UsageError, positive
-from purerl.experiment import INTERRUPTED, USAGE_ERROR, parse_flags
+from purerl.experiment import INTERRUPTED, USAGE_ERROR
+from purerl.flags import parse_flags
 from purerl.rendering import grids
 from purerl.rendering.brax import write_html
 from purerl.rendering.canvas import captioned, write_gif

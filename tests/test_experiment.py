@@ -18,7 +18,8 @@ import pytest
 from purerl.agents import dqn, ppo
 from purerl.engine.checkpoint import Checkpoints
 from purerl.errors import UsageError
-from purerl.experiment import main, parse
+from purerl.experiment import main
+from purerl.flags import parse
 from purerl.presets import preset
 
 ROOT = Path(__file__).parents[1]

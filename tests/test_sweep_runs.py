@@ -16,7 +16,8 @@ from laws import changed
 from purerl import UsageError
 from purerl.agents import ppo
 from purerl.engine.load import load
-from purerl.experiment import main, parse
+from purerl.experiment import main
+from purerl.flags import parse
 
 STEPS = 4 * 8 * 8
 SMALL = ["--num-envs", "8", "--unroll-length", "8", "--num-epochs", "1", "--num-minibatches", "2",

@@ -20,7 +20,7 @@ import optax
 
 from purerl.envs import Environment, Restart, VectorState, reset_batch, restarts
 from purerl.errors import UsageError, check_settings
-from purerl.networks import QFunction, q_function
+from purerl.networks import QFunction, check_torso, q_function
 from purerl.ops import q_learning
 from purerl.replay import Priorities, Ring, Steps, check_capacity, priorities, ring
 from purerl.rollout import chances, play
@@ -334,15 +334,14 @@ def check(env: Environment, config: Config) -> None:
     check_settings(config)
     if not isinstance(env.action_space, Discrete):
         raise UsageError(f"env={env.name!r}: DQN needs discrete actions, not {env.action_space}")
-    if config.torso == "cnn" and len(env.observation_space.shape) != 3:
-        shape = env.observation_space.shape
-        raise UsageError(f"torso='cnn': needs observations [height, width, channels], not {shape}")
+    check_torso(config.torso, env.observation_space)
     check_capacity(config.capacity, config.batch_size, config.num_envs, config.unroll_length)
-    if config.learning_starts <= config.num_envs * (config.n_step + config.unroll_length):
-        least = config.num_envs * (config.n_step + config.unroll_length)
-        raise UsageError(
-            f"learning_starts={config.learning_starts}: must be above "
-            f"num_envs * (n_step + unroll_length) = {least}"
-        )
+    least = config.num_envs * (config.n_step + config.unroll_length)
+    for name in ("capacity", "learning_starts"):
+        if (steps := getattr(config, name)) <= least:
+            said = f"must be above num_envs * (n_step + unroll_length) = {least}"
+            raise UsageError(f"{name}={steps}: {said}")
+    if config.distribution != "none" and config.atoms < 2:
+        raise UsageError(f"atoms={config.atoms}: a distribution needs at least 2")
     if config.distribution == "categorical" and config.v_min >= config.v_max:
         raise UsageError(f"v_min={config.v_min}: must be below v_max={config.v_max}")

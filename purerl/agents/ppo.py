@@ -17,7 +17,7 @@ import optax
 
 from purerl.envs import Environment, VectorState, reset_batch
 from purerl.errors import UsageError, check_settings
-from purerl.networks import Policy, actor_critic
+from purerl.networks import Policy, actor_critic, check_torso
 from purerl.ops import batching, returns, statistics
 from purerl.rollout import successor_values, unroll
 from purerl.spaces import Box
@@ -270,8 +270,6 @@ def _make(env: Environment, config: Config, policy: Policy | None) -> Agent:
 def check(env: Environment, config: Config) -> None:
     """Raise UsageError for a setting that cannot be."""
     check_settings(config)
-    if config.torso == "cnn" and len(env.observation_space.shape) != 3:
-        shape = env.observation_space.shape
-        raise UsageError(f"torso='cnn': needs observations [height, width, channels], not {shape}")
+    check_torso(config.torso, env.observation_space)
     if config.squash and not (isinstance(env.action_space, Box) and env.action_space.bounded):
         raise UsageError(f"squash=True: needs bounded continuous actions, not {env.action_space}")

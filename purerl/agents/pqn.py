@@ -17,7 +17,7 @@ import optax
 
 from purerl.envs import Environment, VectorState, reset_batch
 from purerl.errors import UsageError, check_settings
-from purerl.networks import QFunction, q_function
+from purerl.networks import QFunction, check_torso, q_function
 from purerl.ops import batching, q_learning, returns
 from purerl.rollout import successor_values, unroll
 from purerl.spaces import Discrete
@@ -182,9 +182,7 @@ def check(env: Environment, config: Config) -> None:
     check_settings(config)
     if not isinstance(env.action_space, Discrete):
         raise UsageError(f"env={env.name!r}: PQN needs discrete actions, not {env.action_space}")
-    if config.torso == "cnn" and len(env.observation_space.shape) != 3:
-        shape = env.observation_space.shape
-        raise UsageError(f"torso='cnn': needs observations [height, width, channels], not {shape}")
+    check_torso(config.torso, env.observation_space)
     rows = config.num_envs * config.unroll_length
     if rows % config.num_minibatches:
         unit = f"num_envs * unroll_length = {rows}"

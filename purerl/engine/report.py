@@ -19,6 +19,7 @@ from purerl.analysis import (
     rank,
     write_sweep,
 )
+from purerl.configurations import plain
 from purerl.engine.record import CURVE, METRICS, SWEEP, read_metric
 from purerl.engine.result import Result, short
 
@@ -81,7 +82,7 @@ def combine(path: Path, groups: Sequence[tuple[str, dict[str, Any], Result]]) ->
             with (path / name / METRICS).open() as lines:
                 for number, line in enumerate(lines):
                     step, member, rest = line.split(",", 2)
-                    cells = [_cell(v) for v in fields.values()]
+                    cells = [plain(v) for v in fields.values()]
                     if number:
                         out.write(",".join([step, str(int(member) + first), *cells, rest]))
                     elif not first:
@@ -89,10 +90,6 @@ def combine(path: Path, groups: Sequence[tuple[str, dict[str, Any], Result]]) ->
             first += result.population.size
     os.replace(part, path / METRICS)
     return ranked
-
-
-def _cell(value: Any) -> str:
-    return "x".join(map(str, value)) if isinstance(value, tuple) else str(value)
 
 
 def draw_fields(path: Path, swept: dict[str, list], scores: np.ndarray, name: str) -> None:

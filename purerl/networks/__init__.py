@@ -3,7 +3,7 @@
 from purerl.networks.cores import CORES
 from purerl.networks.policy import ActorCritic, Policy, actor_critic, bind
 from purerl.networks.q_function import QFunction, QNetwork, q_function
-from purerl.networks.torsos import ACTIVATIONS, CNN, MLP, TORSOS
+from purerl.networks.torsos import ACTIVATIONS, CNN, MLP, TORSOS, check_torso
 
 __all__ = [
     "ACTIVATIONS",
@@ -17,5 +17,6 @@ __all__ = [
     "QNetwork",
     "actor_critic",
     "bind",
+    "check_torso",
     "q_function",
 ]

@@ -3,7 +3,6 @@
 import numpy as np
 import pytest
 from matplotlib.colors import to_hex
-from matplotlib.figure import Figure
 from PIL import Image
 
 from purerl.analysis import bootstrap_interval, plot_configurations
@@ -26,19 +25,6 @@ def middle(values):
     """The IQM of each [points, seeds] row's finite values, and where there is one."""
     rows = np.isfinite(values).any(1)
     return rows, np.array([bootstrap_interval(row).value for row in values[rows]])
-
-
-@pytest.fixture
-def axes(monkeypatch):
-    """The axes of the last figure that was saved."""
-    seen, save = [], Figure.savefig
-
-    def spy(figure, *args, **kwargs):
-        seen.append(figure.axes[0])
-        return save(figure, *args, **kwargs)
-
-    monkeypatch.setattr(Figure, "savefig", spy)
-    return lambda: seen[-1]
 
 
 def legend(axes):

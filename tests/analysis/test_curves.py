@@ -18,19 +18,6 @@ def curve(points=30, seeds=8):
     return steps, rise * rng.uniform(0.8, 1.0, seeds)
 
 
-@pytest.fixture
-def axes(monkeypatch):
-    """The axes of the last figure that was saved."""
-    seen, save = [], Figure.savefig
-
-    def spy(figure, *args, **kwargs):
-        seen.append(figure.axes[0])
-        return save(figure, *args, **kwargs)
-
-    monkeypatch.setattr(Figure, "savefig", spy)
-    return lambda: seen[-1]
-
-
 def labelled(axes):
     handles, labels = axes.get_legend_handles_labels()
     return dict(zip(labels, handles, strict=True))

@@ -5,7 +5,6 @@ import inspect
 
 import numpy as np
 import pytest
-from matplotlib.figure import Figure
 from PIL import Image
 
 from purerl.analysis import (
@@ -23,19 +22,6 @@ from purerl.analysis.figures import brief, names_of, short
 RATES = [1e-4, 1e-3, 1e-2]
 DISCOUNTS = [0.9, 0.99]
 GRID = [(rate, discount) for rate in RATES for discount in DISCOUNTS]
-
-
-@pytest.fixture
-def axes(monkeypatch):
-    """The axes of the last figure that was saved."""
-    seen, save = [], Figure.savefig
-
-    def spy(figure, *args, **kwargs):
-        seen.append(figure.axes[0])
-        return save(figure, *args, **kwargs)
-
-    monkeypatch.setattr(Figure, "savefig", spy)
-    return lambda: seen[-1]
 
 
 def labelled(axes):
