@@ -70,6 +70,24 @@ PRESETS: dict[str, dict[str, dict[str, Any]]] = {
         },
         "gymnax/*-MinAtar": {"v_min": -1.0},
     },
+    "sac": {
+        "*": {"total_steps": 1_000_000},
+        "gymnax/*": {"total_steps": 100_000, "hidden_sizes": (64, 64)},
+        "gymnax/Pendulum-v1": {"total_steps": 20_000, "learning_starts": 500},
+    },
+    "sac_discrete": {
+        "*": {"total_steps": 500_000},
+    },
+    "td3": {
+        "*": {"total_steps": 1_000_000},
+        "gymnax/*": {"total_steps": 100_000, "hidden_sizes": (64, 64)},
+        "gymnax/Pendulum-v1": {"total_steps": 40_000},
+    },
+    "ddpg": {
+        "*": {"total_steps": 1_000_000},
+        "gymnax/*": {"total_steps": 100_000, "hidden_sizes": (64, 64)},
+        "gymnax/Pendulum-v1": {"total_steps": 60_000},
+    },
     "pqn": {
         "*": {"total_steps": 500_000},
         "gymnax/*-MinAtar": {

@@ -1,8 +1,9 @@
 """The nouns that every room shares."""
 
 import dataclasses
+import math
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple, dataclass_transform
+from typing import Annotated, Any, NamedTuple, dataclass_transform
 
 import jax
 
@@ -11,6 +12,12 @@ type Key = jax.Array
 
 type Metrics = dict[str, jax.Array]
 """Scalars named `topic/quantity`, reduced inside the compiled program."""
+
+Share = Annotated[float, (0.0, 1.0)]
+"""A hyperparameter from 0 to 1, as is checked before anything compiles."""
+
+Magnitude = Annotated[float, (0.0, math.inf)]
+"""A hyperparameter that must not be negative, likewise."""
 
 type EnvParams = Mapping[str, Any]
 """Overrides of an environment's float parameters; values may be traced, so they sweep."""

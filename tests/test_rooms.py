@@ -21,7 +21,9 @@ ALLOWED = {
     "networks": BASE | {"ops", "distributions"},
     "replay": BASE | {"ops"},
     "rollout": BASE | {"ops", "envs", "distributions", "networks"},
-    "agents": BASE | {"ops", "envs", "distributions", "networks", "replay", "rollout"},
+    "experience": BASE | {"envs", "replay", "rollout"},
+    "agents": BASE
+    | {"ops", "envs", "distributions", "networks", "replay", "rollout", "experience"},
     "analysis": BASE,
 }
 ROOMS = {path.stem for path in (ROOT / "purerl").iterdir()} - {"__init__"}

@@ -18,14 +18,15 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from purerl.envs import Environment, Restart, VectorState, reset_batch, restarts
+from purerl.envs import Environment, Restart, restarts
 from purerl.errors import UsageError, check_settings
+from purerl.experience import Experience, begin, collect, rounds
 from purerl.networks import QFunction, check_torso, q_function
 from purerl.ops import q_learning
-from purerl.replay import Priorities, Ring, Steps, check_capacity, priorities, ring
-from purerl.rollout import chances, play
+from purerl.replay import Priorities, check_replay, priorities, ring
+from purerl.rollout import chances
 from purerl.spaces import Discrete
-from purerl.types import Agent, Clock, EnvParams, Key, Metrics, TrainState, pytree
+from purerl.types import Agent, Clock, EnvParams, Key, Magnitude, Metrics, Share, TrainState, pytree
 
 
 @dataclass(frozen=True)
@@ -61,15 +62,15 @@ class Config:
 class HParams(NamedTuple):
     """Real numbers that only enter arithmetic: traced, so they sweep without recompiling."""
 
-    learning_rate: float = 2.5e-4  # Adam step size
-    discount: float = 0.99  # weight of the next step's value, gamma
-    target_rate: float = 1.0  # share of the network in its target at each update; 1 copies
-    epsilon_end: float = 0.05  # probability of a random action, after
-    exploration_fraction: float = 0.5  # this part of the run; it begins with 1
-    max_grad_norm: float = 10.0  # gradients are scaled down to at most this global norm
-    kappa: float = 1.0  # quantile distribution: errors up to this are squared, which blurs it
-    priority_exponent: float = 0.6  # 0 draws uniformly
-    importance_exponent: float = 0.4  # correction of what is drawn too often; 1 at the end
+    learning_rate: Magnitude = 2.5e-4  # Adam step size
+    discount: Share = 0.99  # weight of the next step's value, gamma
+    target_rate: Share = 1.0  # share of the network in its target at each update; 1 copies
+    epsilon_end: Share = 0.05  # probability of a random action, after
+    exploration_fraction: Share = 0.5  # this part of the run; it begins with 1
+    max_grad_norm: Magnitude = 10.0  # gradients are scaled down to at most this global norm
+    kappa: Magnitude = 1.0  # quantile distribution: errors up to this are squared, which blurs it
+    priority_exponent: Magnitude = 0.6  # 0 draws uniformly
+    importance_exponent: Share = 0.4  # correction of what is drawn too often; 1 at the end
     reward_scale: float = 1.0  # multiplies rewards before learning
     env_params: EnvParams = {}  # overrides of the environment's float parameters
 
@@ -86,19 +87,21 @@ class Learner:
 
 @pytree
 class Actor:
-    """Environments [B, ...], their last steps, and how often each of those is to be drawn."""
+    """What was lived, and how often each step of it is to be drawn."""
 
-    env: VectorState
-    replay: Ring
+    experience: Experience
     priorities: Priorities | tuple[()]
 
 
 class Chance(NamedTuple):
-    """All that is random in one round, drawn before: for K steps, for U N rows, for U losses."""
+    """All that is random in one round, drawn before: for K steps, for U N rows, noise for U losses.
+
+    On a CPU random numbers in a loop cost more than the products they go into.
+    """
 
     steps: Any
     numbers: jax.Array
-    keys: Key
+    noise: Any
 
 
 class Batch(NamedTuple):
@@ -127,10 +130,10 @@ def expected(out: jax.Array, config: Config) -> jax.Array:
     return out.mean(-1)
 
 
-def backup(params: Any, target: Any, batch: Batch, q: QFunction, config: Config, keys: Key):
+def backup(params: Any, target: Any, batch: Batch, q: QFunction, config: Config, noise: Any):
     """What the values of the actions taken should have been: [N, Z], of the kind that is learnt."""
-    out = q.apply(target, batch.next_obs, keys[0])
-    judge = q.apply(params, batch.next_obs, keys[1]) if config.double else out
+    out = q.apply(target, batch.next_obs, noise[0])
+    judge = q.apply(params, batch.next_obs, noise[1]) if config.double else out
     following = q_learning.of_action(out, expected(judge, config).argmax(1))
     reward, discount = batch.reward.reshape(-1, 1), batch.discount.reshape(-1, 1)
     if config.distribution == "categorical":
@@ -141,10 +144,10 @@ def backup(params: Any, target: Any, batch: Batch, q: QFunction, config: Config,
 
 
 def loss(
-    params: Any, goal: jax.Array, batch: Batch, q: QFunction, config: Config, kappa: Any, key: Key
+    params: Any, goal: jax.Array, batch: Batch, q: QFunction, config: Config, kappa: Any, noise: Any
 ):
     """Distance of the values of the actions taken from `goal` [N, Z] -> (scalar, (errors, ...))."""
-    out = q.apply(params, batch.obs, key)
+    out = q.apply(params, batch.obs, noise)
     chosen = q_learning.of_action(out, batch.action)
     if config.distribution == "categorical":
         losses = errors = q_learning.cross_entropy(chosen, goal)
@@ -179,154 +182,135 @@ def _make(env: Environment, config: Config, q: QFunction | None) -> Agent:
     num_envs, length, n = config.num_envs, config.unroll_length, config.n_step
     rows, capacity = config.num_updates * config.batch_size, config.capacity // num_envs
     first = -(-config.learning_starts // (num_envs * length))  # the round that learns first
-    limit = env.max_episode_steps
 
     def init(key: Key, hparams: HParams) -> TrainState:
         params_key, env_key = jax.random.split(key)
         params = q.init(params_key)
         opt_state = optimizer(config, hparams, Clock(jnp.int32(0), jnp.int32(1))).init(params)
-        world = reset_batch(env_key, env, num_envs, hparams.env_params)
-        flag = jax.ShapeDtypeStruct((), bool)
-        number = jax.ShapeDtypeStruct((), jnp.float32)
         action = jax.ShapeDtypeStruct((), jnp.int32)
-        obs = jax.ShapeDtypeStruct(world.obs.shape[1:], world.obs.dtype)
-        replay = ring.init(Steps(obs, action, number, flag, flag), num_envs, config.capacity, limit)
+        experience = begin(env_key, env, num_envs, config.capacity, action, hparams.env_params)
         priority = priorities.init(num_envs, capacity) if config.prioritized else ()
         epsilon = jnp.float32(0.0 if config.noisy else 1.0)
         # The target is a copy: the two are donated to the first iteration, each by itself.
         target = jax.tree.map(jnp.copy, params)
-        return TrainState(
-            Learner(params, target, opt_state, epsilon), Actor(world, replay, priority)
-        )
+        return TrainState(Learner(params, target, opt_state, epsilon), Actor(experience, priority))
 
     def chance(key: Key, restart: Restart, memory: Any) -> Chance:
         """All that is random in one round."""
         act_key, rows_key, loss_key = jax.random.split(key, 3)
 
-        def noise(key):
+        def behaviour(key):
             noise_key, key = jax.random.split(key)
-            return noise_key, jax.random.uniform(key, (2, num_envs))
+            return q.noise(noise_key), jax.random.uniform(key, (2, num_envs))
 
         if config.prioritized:
             numbers = priorities.numbers(rows_key, memory, rows)
         else:
             numbers = jax.random.bits(rows_key, (rows,))
-        keys = jax.random.split(loss_key, (config.num_updates, 3))
-        return Chance(chances(act_key, restart, num_envs, length, noise), numbers, keys)
+        draw = jax.vmap(lambda key: [q.noise(key) for key in jax.random.split(key, 3)])
+        noise = draw(jax.random.split(loss_key, config.num_updates))
+        return Chance(chances(act_key, restart, num_envs, length, behaviour), numbers, noise)
 
-    def collect(drawn: Any, params: Any, epsilon: jax.Array, actor: Actor, time, restart, hparams):
+    def live(drawn: Chance, number, learnt, experience: Experience, restart, hparams, clock):
         """K steps of every environment, into the ring."""
+        learner, priority = learnt
+        share = number / (clock.total * config.num_rounds)
+        if config.noisy:
+            epsilon = learner.epsilon
+        else:
+            epsilon = q_learning.linear_epsilon(
+                share, hparams.exploration_fraction, hparams.epsilon_end
+            )
 
-        def behave(noise, carry, obs, start):
-            noise_key, numbers = noise
-            value = expected(q.apply(params, obs, noise_key), config)
+        def behave(drawn, obs):
+            noise, numbers = drawn
+            value = expected(q.apply(learner.params, obs, noise), config)
             action = q_learning.epsilon_greedy(numbers, value, epsilon)
-            return carry, action, action
+            return action, action
 
-        world, _, rollout, metrics = play(
-            drawn, env, behave, actor.env, (), hparams.env_params, restart
+        experience, _, metrics = collect(
+            drawn.steps, env, behave, experience, number * length, hparams.env_params, restart
         )
-        steps = Steps(
-            rollout.obs, rollout.extras, rollout.reward, rollout.terminated, rollout.truncated
-        )
-        replay = ring.insert(actor.replay, time, steps, rollout.final[1])
-        priority = actor.priorities
         if isinstance(priority, Priorities):
-            priority = priorities.insert(priority, capacity, time, length, n)
-        return Actor(world, replay, priority), metrics
+            priority = priorities.insert(priority, capacity, number * length, length, n)
+        learner = Learner(learner.params, learner.target, learner.opt_state, epsilon)
+        return (learner, priority), experience, metrics
 
-    def learn(drawn: Any, learner: Learner, actor: Actor, time, count, hparams, clock):
-        """U gradient steps on rows drawn at once; `count` is how many there were before."""
-        numbers, keys = drawn
-        replay, priority = actor.replay, actor.priorities
+    def learn(drawn: Chance, number, learnt, experience: Experience, hparams, clock):
+        """U gradient steps on rows drawn at once."""
+        (learner, priority), replay = learnt, experience.replay
+        time = (number + 1) * length  # steps of each environment that are in the ring
         if isinstance(priority, Priorities):
-            chosen = priorities.draw(numbers, priority, capacity, time)
+            chosen = priorities.draw(drawn.numbers, priority, capacity, time)
             index, share = chosen.index, clock.step / clock.total
             beta = hparams.importance_exponent + (1.0 - hparams.importance_exponent) * share
             items = num_envs * ring.count(replay, time, n)
             weight = priorities.importance(chosen, items, beta)
         else:
-            index, weight = ring.uniform(numbers, replay, time, n), jnp.ones(rows)
+            index, weight = ring.uniform(drawn.numbers, replay, time, n), jnp.ones(rows)
         batch = ring.transitions(replay, index, n, hparams.discount)
         batch = Batch(*batch, weight)._replace(reward=batch.reward * hparams.reward_scale)
         adam = optimizer(config, hparams, clock)
 
         def step(learner, now):
-            batch, keys, number = now
+            batch, noise, count = now
             params, target = learner.params, learner.target
-            goal = backup(params, target, batch, q, config, keys[:2])
+            goal = backup(params, target, batch, q, config, noise[:2])
             gradient = jax.grad(loss, has_aux=True)
             grads, (errors, values) = gradient(
-                params, goal, batch, q, config, hparams.kappa, keys[2]
+                params, goal, batch, q, config, hparams.kappa, noise[2]
             )
             updates, opt_state = adam.update(grads, learner.opt_state, params)
             params = optax.apply_updates(params, updates)
-            due = (number + 1) % config.target_period == 0
-            rate = jnp.where(due, hparams.target_rate, 0.0)
-            target = optax.incremental_update(params, target, rate)
+            target = jax.lax.cond(
+                count % config.target_period == 0,
+                lambda: optax.incremental_update(params, target, hparams.target_rate),
+                lambda: target,
+            )
             return Learner(params, target, opt_state, learner.epsilon), (errors, values)
 
         by_update = lambda x: jnp.swapaxes(x.reshape(-1, config.num_updates, *x.shape[1:]), 0, 1)
-        numbers = count + jnp.arange(config.num_updates, dtype=jnp.int32)
-        now = jax.tree.map(by_update, batch), keys, numbers
+        counts = (number - first) * config.num_updates + 1 + jnp.arange(config.num_updates)
+        now = jax.tree.map(by_update, batch), drawn.noise, counts
         learner, (errors, values) = jax.lax.scan(step, learner, now)
         if isinstance(priority, Priorities):
             error = jnp.swapaxes(errors, 0, 1).reshape(-1)
             error = (error + 1e-6) ** hparams.priority_exponent
             priority = priorities.update(priority, capacity, index, error)
-        return (learner, priority), {"loss/q": errors, "value/mean": values}
+        return (learner, priority), {"loss/q": errors.mean(), "value/mean": values.mean()}
 
     def update(
         key: Key, state: TrainState, hparams: HParams, clock: Clock
     ) -> tuple[TrainState, Metrics]:
         pool_key, rounds_key = jax.random.split(key)
+        learner, actor = state
         restart = restarts(pool_key, env, num_envs, hparams.env_params, config.reset_mode)
-        drawn = jax.vmap(lambda key: chance(key, restart, state.actor.priorities))(
+        drawn = jax.vmap(lambda key: chance(key, restart, actor.priorities))(
             jax.random.split(rounds_key, config.num_rounds)
         )
-        shape = config.num_updates, config.batch_size
-        nothing = {
-            "loss/q": jnp.zeros(shape),
-            "value/mean": jnp.zeros((*shape, num_actions)),
-        }
-
-        def round(state, now):
-            learner, actor = state
-            drawn, number = now
-            time, share = number * length, number / (clock.total * config.num_rounds)
-            epsilon = q_learning.linear_epsilon(
-                share, hparams.exploration_fraction, hparams.epsilon_end
-            )
-            epsilon = learner.epsilon if config.noisy else epsilon
-            learner = Learner(learner.params, learner.target, learner.opt_state, epsilon)
-            actor, metrics = collect(
-                drawn.steps, learner.params, epsilon, actor, time, restart, hparams
-            )
-            before = (number - first) * config.num_updates
-            (learner, priority), terms = jax.lax.cond(
-                number >= first,
-                lambda: learn(drawn[1:], learner, actor, time + length, before, hparams, clock),
-                lambda: ((learner, actor.priorities), nothing),
-            )
-            return TrainState(learner, Actor(actor.env, actor.replay, priority)), metrics | terms
-
-        numbers = clock.step * config.num_rounds + jnp.arange(config.num_rounds, dtype=jnp.int32)
-        state, metrics = jax.lax.scan(round, state, (drawn, numbers))
-        summed = lambda name: name.startswith("episode/")
-        metrics = {k: x.sum() if summed(k) else x.mean() for k, x in metrics.items()}
-        return state, metrics | {"policy/epsilon": state.learner.epsilon}
+        learnt, experience, metrics = rounds(
+            functools.partial(live, restart=restart, hparams=hparams, clock=clock),
+            functools.partial(learn, hparams=hparams, clock=clock),
+            (learner, actor.priorities), actor.experience, drawn, clock,
+            num_rounds=config.num_rounds, first=first,
+        )  # fmt: skip
+        learner, priority = learnt
+        metrics |= {"policy/epsilon": learner.epsilon}
+        return TrainState(learner, Actor(experience, priority)), metrics
 
     def act(key: Key, learner: Learner, carry: Any, obs: jax.Array, greedy: bool):
         noise_key, key = jax.random.split(key)
-        value = expected(q.apply(learner.params, obs, None if greedy else noise_key), config)
+        noise = () if greedy else q.noise(noise_key)
+        value = expected(q.apply(learner.params, obs, noise), config)
         epsilon = 0.0 if greedy else learner.epsilon
         numbers = jax.random.uniform(key, (2, obs.shape[0]))
         return q_learning.epsilon_greedy(numbers, value, epsilon), carry
 
     steps = num_envs * length * config.num_rounds
     return Agent(
-        init, update, act, lambda batch: (), HParams(), env, config, steps, config.learning_starts
-    )
+        init, update, act, lambda batch: (), HParams(), env, config, steps,
+        config.learning_starts,
+    )  # fmt: skip
 
 
 def check(env: Environment, config: Config) -> None:
@@ -335,12 +319,7 @@ def check(env: Environment, config: Config) -> None:
     if not isinstance(env.action_space, Discrete):
         raise UsageError(f"env={env.name!r}: DQN needs discrete actions, not {env.action_space}")
     check_torso(config.torso, env.observation_space)
-    check_capacity(config.capacity, config.batch_size, config.num_envs, config.unroll_length)
-    least = config.num_envs * (config.n_step + config.unroll_length)
-    for name in ("capacity", "learning_starts"):
-        if (steps := getattr(config, name)) <= least:
-            said = f"must be above num_envs * (n_step + unroll_length) = {least}"
-            raise UsageError(f"{name}={steps}: {said}")
+    check_replay(config, config.n_step)
     if config.distribution != "none" and config.atoms < 2:
         raise UsageError(f"atoms={config.atoms}: a distribution needs at least 2")
     if config.distribution == "categorical" and config.v_min >= config.v_max:

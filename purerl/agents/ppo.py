@@ -21,7 +21,7 @@ from purerl.networks import Policy, actor_critic, check_torso
 from purerl.ops import batching, returns, statistics
 from purerl.rollout import successor_values, unroll
 from purerl.spaces import Box
-from purerl.types import Agent, Clock, EnvParams, Key, Metrics, TrainState, pytree
+from purerl.types import Agent, Clock, EnvParams, Key, Magnitude, Metrics, Share, TrainState, pytree
 
 
 @dataclass(frozen=True)
@@ -51,15 +51,15 @@ class Config:
 class HParams(NamedTuple):
     """Real numbers that only enter arithmetic: traced, so they sweep without recompiling."""
 
-    learning_rate: float = 3e-4  # Adam step size
-    discount: float = 0.99  # weight of the next step's value, gamma
-    gae_lambda: float = 0.95  # trace decay of generalised advantage estimation
-    clip_eps: float = 0.2  # the probability ratio counts up to 1 +- this
+    learning_rate: Magnitude = 3e-4  # Adam step size
+    discount: Share = 0.99  # weight of the next step's value, gamma
+    gae_lambda: Share = 0.95  # trace decay of generalised advantage estimation
+    clip_eps: Magnitude = 0.2  # the probability ratio counts up to 1 +- this
     value_coef: float = 0.5  # weight of the value loss
     entropy_coef: float = 0.01  # weight of the entropy bonus
-    max_grad_norm: float = 0.5  # gradients are scaled down to at most this global norm
-    target_kl: float = float("inf")  # past this, the iteration's remaining updates are skipped
-    value_clip_eps: float = 0.2  # with clip_value: the value may change by +- this
+    max_grad_norm: Magnitude = 0.5  # gradients are scaled down to at most this global norm
+    target_kl: Magnitude = float("inf")  # past this, the iteration's remaining updates are skipped
+    value_clip_eps: Magnitude = 0.2  # with clip_value: the value may change by +- this
     reward_scale: float = 1.0  # multiplies rewards before learning
     env_params: EnvParams = {}  # overrides of the environment's float parameters
 

@@ -21,7 +21,7 @@ from purerl.networks import QFunction, check_torso, q_function
 from purerl.ops import batching, q_learning, returns
 from purerl.rollout import successor_values, unroll
 from purerl.spaces import Discrete
-from purerl.types import Agent, Clock, EnvParams, Key, Metrics, TrainState, pytree
+from purerl.types import Agent, Clock, EnvParams, Key, Magnitude, Metrics, Share, TrainState, pytree
 
 
 @dataclass(frozen=True)
@@ -44,12 +44,12 @@ class Config:
 class HParams(NamedTuple):
     """Real numbers that only enter arithmetic: traced, so they sweep without recompiling."""
 
-    learning_rate: float = 5e-4  # RAdam step size
-    discount: float = 0.99  # weight of the next step's value, gamma
-    q_lambda: float = 0.65  # weight of longer returns: 0 is one step, 1 whole episodes
-    epsilon_end: float = 0.05  # probability of a random action, after
-    exploration_fraction: float = 0.2  # this part of the run; it begins with 1
-    max_grad_norm: float = 10.0  # gradients are scaled down to at most this global norm
+    learning_rate: Magnitude = 5e-4  # RAdam step size
+    discount: Share = 0.99  # weight of the next step's value, gamma
+    q_lambda: Share = 0.65  # weight of longer returns: 0 is one step, 1 whole episodes
+    epsilon_end: Share = 0.05  # probability of a random action, after
+    exploration_fraction: Share = 0.2  # this part of the run; it begins with 1
+    max_grad_norm: Magnitude = 10.0  # gradients are scaled down to at most this global norm
     reward_scale: float = 1.0  # multiplies rewards before learning
     env_params: EnvParams = {}  # overrides of the environment's float parameters
 

@@ -1,7 +1,7 @@
 """The population: seeds times hyperparameters, flattened to one leading axis. Axes: M members."""
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, get_type_hints
 
 import jax
 import jax.numpy as jnp
@@ -77,6 +77,16 @@ def population(hparams: Any, seeds: int | Sequence[int]) -> Population:
         np.tile(np.asarray(chosen, np.uint32), configurations),
         jax.tree.unflatten(structure, rows),
     )
+
+
+def check_bounds(members: Population) -> None:
+    """Raise UsageError for a hyperparameter outside the bounds that its type names."""
+    hints = get_type_hints(type(members.hparams), include_extras=True)
+    for name, values in members.columns().items():
+        for low, high in getattr(hints.get(name), "__metadata__", ()):
+            if (wrong := values[~((values >= low) & (values <= high))]).size:
+                allowed = f"at least {low:g}" if high == np.inf else f"from {low:g} to {high:g}"
+                raise UsageError(f"{name}={wrong[0]:g}: must be {allowed}")
 
 
 def keys(seeds: np.ndarray) -> Key:

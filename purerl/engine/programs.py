@@ -315,15 +315,18 @@ def enable_cache() -> None:
 
 
 def cpu_options(optimisation: int) -> dict[str, Any]:
-    """Compiler options of that level on a CPU, unless XLA_FLAGS already says one.
+    """Compiler options of that level on a CPU, but for those that XLA_FLAGS already has.
 
     A program that runs once is not worth optimising: initialising brax's inverted pendulum compiles
     in 2 instead of 6 CPU seconds at level 0. Level 2 instead of 3 takes a fifth off compiling the
-    iteration, which then runs as fast to within the noise.
+    iteration, which then runs as fast to within the noise. Where a CPU has vectors of 512 bits XLA
+    uses 256 unless told: a round of DQN, which is mostly activations, takes 0.85 of the time.
     """
-    flag = "xla_backend_optimization_level"
-    chosen = jax.default_backend() != "cpu" or flag in os.environ.get("XLA_FLAGS", "")
-    return {} if chosen else {flag: optimisation}
+    if jax.default_backend() != "cpu":
+        return {}
+    wanted = {"xla_backend_optimization_level": optimisation, "xla_cpu_prefer_vector_width": 512}
+    given = os.environ.get("XLA_FLAGS", "")
+    return {flag: value for flag, value in wanted.items() if flag not in given}
 
 
 def _finite(tree: Any) -> jax.Array:

@@ -20,7 +20,7 @@ from purerl.engine.loop import Run
 from purerl.engine.memory import check_memory
 from purerl.engine.placement import place
 from purerl.engine.plan import Plan
-from purerl.engine.population import population
+from purerl.engine.population import check_bounds, population
 from purerl.engine.programs import compile_programs, enable_cache
 from purerl.engine.record import (
     CHECKPOINTS,
@@ -96,6 +96,7 @@ def train(
       RunError: the run directory could not be written, or another process is gone.
     """
     members = population(agent.hparams if hparams is None else hparams, seeds)
+    check_bounds(members)
     if halving and (pbt or members.configurations == 1):
         said = "cannot be combined with pbt" if pbt else "needs a sweep"
         raise UsageError(f"halving=True: {said}")

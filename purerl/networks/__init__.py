@@ -1,7 +1,14 @@
 """Networks: torsos, recurrent cores, heads, and the Policy protocol that agents see."""
 
+from purerl.networks.continuous import (
+    Network,
+    check_actions,
+    critics,
+    deterministic_actor,
+    tanh_normal_actor,
+)
 from purerl.networks.cores import CORES
-from purerl.networks.policy import ActorCritic, Policy, actor_critic, bind
+from purerl.networks.policy import ActorCritic, Policy, actor_critic, bind, to_env
 from purerl.networks.q_function import QFunction, QNetwork, q_function
 from purerl.networks.torsos import ACTIVATIONS, CNN, MLP, TORSOS, check_torso
 
@@ -12,11 +19,17 @@ __all__ = [
     "MLP",
     "TORSOS",
     "ActorCritic",
+    "Network",
     "Policy",
     "QFunction",
     "QNetwork",
     "actor_critic",
     "bind",
+    "check_actions",
     "check_torso",
+    "critics",
+    "deterministic_actor",
     "q_function",
+    "tanh_normal_actor",
+    "to_env",
 ]

@@ -1,5 +1,6 @@
 """Action-value networks, expected or distributional. Axes: N rows, A actions, Z atoms."""
 
+import itertools
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -17,12 +18,14 @@ class QFunction(NamedTuple):
 
     Attributes:
       init: (key) -> params.
-      apply: (params, obs [N, ...], key=None) -> float32 [N, A, Z]; the key is for the noise of a
-        noisy network, which without one is what it is on average.
+      apply: (params, obs [N, ...], noise=()) -> float32 [N, A, Z]; a noisy network is without noise
+        what it is on average.
+      noise: (key) -> one draw of its noise; () of a network that has none.
     """
 
     init: Callable[[Key], Any]
     apply: Callable[..., jax.Array]
+    noise: Callable[[Key], Any] = lambda key: ()
 
 
 class QNetwork(nn.Module):
@@ -82,13 +85,23 @@ def q_function(observation_space: Space, num_actions: int, **network: Any) -> QF
         **network,
     )
 
-    def init(key: Key) -> Any:
-        obs = jnp.zeros((1, *observation_space.shape), observation_space.dtype)
-        return module.init(key, obs)
+    def variables(key: Key) -> Any:
+        return module.init(key, jnp.zeros((1, *observation_space.shape), observation_space.dtype))
 
-    def apply(params: Any, obs: jax.Array, key: Key | None = None) -> jax.Array:
-        noise = {"noise": key} if module.noisy and key is not None else {}
-        out: Any = module.apply(params, obs, rngs=noise)
+    blank = jax.eval_shape(variables, jax.random.key(0)).get("noise", {})
+    leaves, tree = jax.tree.flatten(blank)
+
+    def noise(key: Key) -> Any:
+        """One call for all layers: each costs as much as a product, however few its numbers."""
+        ends = list(itertools.accumulate(leaf.size for leaf in leaves))
+        draw = jax.random.normal(key, (ends[-1],))
+        return jax.tree.unflatten(tree, jnp.split(draw, ends[:-1]))
+
+    def init(key: Key) -> Any:
+        return {"params": variables(key)["params"]}
+
+    def apply(params: Any, obs: jax.Array, noise: Any = ()) -> jax.Array:
+        out: Any = module.apply({**params, "noise": noise} if noise else params, obs)
         return out
 
-    return QFunction(init, apply)
+    return QFunction(init, apply, noise) if leaves else QFunction(init, apply)

@@ -48,8 +48,9 @@ class Dense(nn.Module):
 class NoisyDense(nn.Module):
     """An affine layer whose parameters have learnt noise: [..., F] -> [..., features].
 
-    Fortunato et al. 2018, https://arxiv.org/abs/1706.10295, section 3, factorised: one draw a call,
-    from the random stream "noise"; without that stream, the means.
+    Fortunato et al. 2018, https://arxiv.org/abs/1706.10295, section 3, factorised. A draw is given
+    as the variable "draw" of the collection "noise", F + features standard normal numbers; without
+    one the layer is what it is on average.
     """
 
     features: int
@@ -67,8 +68,8 @@ class NoisyDense(nn.Module):
         )
         kernel_noise = self.param("kernel_noise", deviation, (inputs, outputs))
         bias_noise = self.param("bias_noise", deviation, (outputs,))
-        if self.has_rng("noise"):
-            draw = jax.random.normal(self.make_rng("noise"), (inputs + outputs,))
+        if self.is_initializing() or self.has_variable("noise", "draw"):
+            draw = self.variable("noise", "draw", jnp.zeros, inputs + outputs).value
             draw = jnp.sign(draw) * jnp.sqrt(jnp.abs(draw))
             kernel += kernel_noise * jnp.outer(draw[:inputs], draw[inputs:])
             bias += bias_noise * draw[inputs:]
@@ -92,6 +93,7 @@ class MLP(nn.Module):
     """Dense layers, each followed by LayerNorm if wanted, and the activation.
 
     [..., *observation] -> [..., hidden_sizes[-1]]; the last `obs_rank` axes are flattened first.
+    Noise, if wanted, is in all layers but the first: behind features, as in the papers.
     """
 
     hidden_sizes: Sequence[int]
@@ -103,8 +105,8 @@ class MLP(nn.Module):
     @nn.compact
     def __call__(self, obs: jax.Array) -> jax.Array:
         x = flatten(obs, self.obs_rank)
-        for size in self.hidden_sizes:
-            x = (NoisyDense if self.noisy else Dense)(size)(x)
+        for i, size in enumerate(self.hidden_sizes):
+            x = (NoisyDense if self.noisy and i else Dense)(size)(x)
             x = nn.LayerNorm()(x) if self.layer_norm else x
             x = ACTIVATIONS[self.activation](x)
         return x

@@ -2,7 +2,7 @@
 
 from purerl.replay import priorities, ring
 from purerl.replay.priorities import Draw, Priorities
-from purerl.replay.ring import Index, Ring, Steps, Transitions, check_capacity
+from purerl.replay.ring import Index, Ring, Steps, Transitions, check_replay
 
 __all__ = [
     "Draw",
@@ -11,7 +11,7 @@ __all__ = [
     "Ring",
     "Steps",
     "Transitions",
-    "check_capacity",
+    "check_replay",
     "priorities",
     "ring",
 ]

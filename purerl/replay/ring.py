@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from purerl.errors import UsageError, positive
+from purerl.errors import UsageError
 from purerl.ops import returns
 from purerl.ops.batching import over_devices
 from purerl.replay.words import Layout, layout
@@ -105,16 +105,25 @@ def init(example: Steps, num_envs: int, capacity: int, limit: int | None) -> Rin
     return Ring(zeros(length, row.words), zeros(slots, final.words), row, final, limit)
 
 
-def check_capacity(capacity: int, batch_size: int, num_envs: int, unroll_length: int) -> None:
-    """Raise UsageError for a capacity that cannot be, before anything compiles."""
-    positive("capacity", capacity)
-    unit = num_envs * unroll_length
+def check_replay(config: Any, n_step: int = 1) -> None:
+    """Raise UsageError for a capacity or a start of learning that cannot be, before compiling.
+
+    Args:
+      config: with num_envs, unroll_length, batch_size, capacity and learning_starts.
+      n_step: steps of a transition.
+    """
+    capacity, unit = config.capacity, config.num_envs * config.unroll_length
     if capacity % unit:
         raise UsageError(
             f"capacity={capacity}: must be a multiple of num_envs * unroll_length = {unit}"
         )
-    if capacity < batch_size:
-        raise UsageError(f"capacity={capacity}: must hold a batch, batch_size={batch_size}")
+    if capacity < config.batch_size:
+        raise UsageError(f"capacity={capacity}: must hold a batch, batch_size={config.batch_size}")
+    least = config.num_envs * (n_step + config.unroll_length)
+    for name in ("capacity", "learning_starts"):
+        if (steps := getattr(config, name)) <= least:
+            said = f"must be above num_envs * (n_step + unroll_length) = {least}"
+            raise UsageError(f"{name}={steps}: {said}")
 
 
 def insert(ring: Ring, time: jax.Array, steps: Steps, finals: Any = None) -> Ring:

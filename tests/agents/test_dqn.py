@@ -136,8 +136,8 @@ def test_double_chooses_by_the_network_and_values_by_its_target(distribution):
     atoms = 1 if distribution == "none" else 11
     q = q_function(SPACE, 4, hidden_sizes=(8,), atoms=atoms)
     params, target = q.init(jax.random.key(1)), q.init(jax.random.key(2))
-    rows, keys = batch(), jax.random.split(KEY)
-    goal = dqn.backup(params, target, rows, q, config, keys)
+    rows, noise = batch(), ((), ())
+    goal = dqn.backup(params, target, rows, q, config, noise)
     choice = dqn.expected(q.apply(params, rows.next_obs), config).argmax(1)
     value = dqn.expected(q.apply(target, rows.next_obs), config)
     value = value[jnp.arange(32), choice]
@@ -151,8 +151,8 @@ def test_double_chooses_by_the_network_and_values_by_its_target(distribution):
     # With one network for both there is nothing to choose between double and single.
     single = dataclasses.replace(config, double=False)
     np.testing.assert_array_equal(
-        dqn.backup(target, target, rows, q, config, keys),
-        dqn.backup(params, target, rows, q, single, keys),
+        dqn.backup(target, target, rows, q, config, noise),
+        dqn.backup(params, target, rows, q, single, noise),
     )
 
 

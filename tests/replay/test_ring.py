@@ -7,8 +7,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from purerl.errors import UsageError
-from purerl.replay import Index, Steps, check_capacity, ring
+from purerl.replay import Index, Steps, ring
 
 B, T, LIMIT = 3, 12, 5
 
@@ -206,17 +205,3 @@ def test_under_vmap_a_sample_reads_only_its_rows():
     jaxpr = jax.make_jaxpr(jax.vmap(sample, axes))(numbers, wide, jnp.int32(9))
     biggest = max(np.prod(shape) for _, shapes in primitives(jaxpr.jaxpr) for shape in shapes)
     assert biggest < buffer.rows.size / 10
-
-
-@pytest.mark.parametrize(
-    ("capacity", "said"),
-    [
-        (100, "capacity=100: must hold a batch, batch_size=128"),
-        (1001, "capacity=1001: must be a multiple of num_envs * unroll_length = 10"),
-        (0, "capacity=0: must be positive"),
-    ],
-)
-def test_a_capacity_that_cannot_be(capacity, said):
-    with pytest.raises(UsageError) as error:
-        check_capacity(capacity, 128, 5, 2)
-    assert str(error.value) == said

@@ -1,0 +1,12 @@
+"""SAC on brax: `python experiments/sac_brax.py --env reacher --seeds 16`.
+
+Without `--env` it balances inverted_pendulum. `--help` shows every flag.
+"""
+
+import sys
+
+from purerl.agents import sac
+from purerl.experiment import main
+
+if __name__ == "__main__":
+    sys.exit(main(sac, suite="brax", default_env="brax/inverted_pendulum"))

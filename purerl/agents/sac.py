@@ -1,0 +1,353 @@
+"""Soft actor-critic (SAC) with a learnt temperature, for continuous actions.
+
+Haarnoja et al. 2018, https://arxiv.org/abs/1812.05905, algorithm 1 and eq. 5, 7 and 18. Options:
+delayed policies (Fujimoto et al. 2018), many critics of which a random subset makes the target
+(REDQ, Chen et al. 2021, https://arxiv.org/abs/2101.05982) and dropout with LayerNorm in the critics
+(DroQ, Hiraoka et al. 2022, https://arxiv.org/abs/2110.02034).
+
+Departures: time limits bootstrap from the true final observation; several environments at once;
+the temperature is learnt as a logarithm. Actions and entropies are those in [-1, 1].
+Axes: B environments, K steps, N rows of a batch, U gradient steps, A action dimensions, E critics.
+"""
+
+import functools
+from dataclasses import dataclass
+from typing import Any, Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from purerl.envs import Environment, Restart, restarts
+from purerl.errors import UsageError, check_settings
+from purerl.experience import Experience, begin, collect, rounds
+from purerl.networks import Network, check_actions, critics, tanh_normal_actor, to_env
+from purerl.ops import statistics
+from purerl.replay import Transitions, check_replay, ring
+from purerl.rollout import chances
+from purerl.spaces import Box
+from purerl.types import Agent, Clock, EnvParams, Key, Magnitude, Metrics, Share, TrainState, pytree
+
+
+@dataclass(frozen=True)
+class Config:
+    """Static settings: shapes, loop lengths and structure. A new value recompiles."""
+
+    num_envs: int = 1  # environments stepped in parallel by one member
+    unroll_length: int = 1  # steps of every environment in one round, then
+    num_updates: int = 1  # gradient steps
+    num_rounds: int = 64  # rounds in one iteration
+    batch_size: int = 256  # transitions of one gradient step
+    capacity: int = 100_000  # steps that are kept, of all environments
+    learning_starts: int = 1_000  # environment steps of random actions, before the first gradient
+    policy_period: int = 1  # gradient steps of the critics for each one of the actor
+    num_critics: int = 2  # independent critics
+    target_critics: int = 2  # of them, drawn each time; their least value counts
+    actor_values: Literal["min", "mean"] = "min"  # of the critics: what the actor climbs
+    temperature: Literal["learned", "fixed"] = "learned"  # weight of the entropy
+    hidden_sizes: tuple[int, ...] = (256, 256)  # features of each dense layer
+    activation: Literal["tanh", "relu", "swish"] = "relu"  # after each layer
+    layer_norm: bool = False  # in the critics, before each activation
+    dropout: float = 0.0  # share of the critics' features left out while learning
+    normalize_obs: bool = False  # by the running mean and variance
+    reset_mode: Literal["pool", "full"] = "pool"  # starts: drawn each iteration or step
+
+
+class HParams(NamedTuple):
+    """Real numbers that only enter arithmetic: traced, so they sweep without recompiling."""
+
+    critic_learning_rate: Magnitude = 1e-3  # Adam step size of the critics
+    actor_learning_rate: Magnitude = 3e-4  # of the actor
+    temperature_learning_rate: Magnitude = 3e-4  # of the logarithm of the temperature
+    discount: Share = 0.99  # weight of the next step's value, gamma
+    target_rate: Share = 0.005  # share of the critics in their targets, each gradient step
+    target_entropy: float = -1.0  # wanted of each action dimension, in nats
+    initial_temperature: Magnitude = 1.0  # or the fixed one
+    reward_scale: float = 1.0  # multiplies rewards before learning
+    env_params: EnvParams = {}  # overrides of the environment's float parameters
+
+
+@pytree
+class Learner:
+    """Networks, the critics' target, the temperature's logarithm, and the Adam state of each."""
+
+    actor: Any
+    critics: Any
+    target: Any
+    log_temperature: jax.Array
+    opt_states: tuple[optax.OptState, optax.OptState, optax.OptState]
+    obs_stats: statistics.Running
+
+
+class Draw(NamedTuple):
+    """All that is random in U gradient steps, leaves [U, ...]."""
+
+    following: jax.Array  # [N, A] standard normal, for the next actions
+    fresh: jax.Array  # [N, A] likewise, for those of the actor's loss
+    chosen: jax.Array  # [E] whose ranks choose the critics of the target
+    key: Key  # for dropout
+
+
+class Chance(NamedTuple):
+    """All that is random in one round, drawn before: for K steps, for U N rows, for U steps."""
+
+    steps: Any
+    numbers: jax.Array
+    draws: Draw
+
+
+def sample(actor: Network, params: Any, obs: jax.Array, noise: jax.Array):
+    """Reparameterised actions [N, A] in [-1, 1] and their log-densities [N]."""
+    policy = actor.apply(params, obs)
+    before = policy.mean + jnp.exp(policy.log_std) * noise
+    return jnp.tanh(before), policy.log_prob(before)
+
+
+def backup(
+    learner: Learner,
+    batch: Transitions,
+    actor: Network,
+    critics: Network,
+    config: Config,
+    draw: Draw,
+):
+    """float32 [N]: r + gamma (min Q'(s', a') - temperature log pi(a' | s')) (eq. 3 and 5)."""
+    action, log_prob = sample(actor, learner.actor, batch.next_obs, draw.following)
+    dropout = (draw.key,) if config.dropout else ()
+    value = critics.apply(learner.target, batch.next_obs, action, *dropout)
+    if config.target_critics < config.num_critics:
+        rank = (draw.chosen.reshape(-1, 1) > draw.chosen.reshape(1, -1)).sum(1)
+        value = jnp.where((rank < config.target_critics).reshape(-1, 1), value, jnp.inf)
+    soft = value.min(0) - jnp.exp(learner.log_temperature) * log_prob
+    return batch.reward + batch.discount * soft
+
+
+def critic_loss(
+    params: Any, goal: jax.Array, batch: Transitions, critics: Network, config: Config, draw: Draw
+):
+    """Half the squared error of every critic, summed over them (eq. 5) -> (scalar, their mean)."""
+    dropout = (jax.random.fold_in(draw.key, 1),) if config.dropout else ()
+    value = critics.apply(params, batch.obs, batch.action, *dropout)
+    return 0.5 * jnp.square(value - goal.reshape(1, -1)).mean(1).sum(), value.mean()
+
+
+def actor_loss(
+    params: Any, learner: Learner, obs: jax.Array, actor: Network, critics: Network,
+    config: Config, draw: Draw,
+):  # fmt: skip
+    """temperature log pi(a | s) - Q(s, a) for fresh a (eq. 7) -> (scalar, mean of log pi)."""
+    action, log_prob = sample(actor, params, obs, draw.fresh)
+    dropout = (jax.random.fold_in(draw.key, 2),) if config.dropout else ()
+    value = critics.apply(learner.critics, obs, action, *dropout)
+    value = value.min(0) if config.actor_values == "min" else value.mean(0)
+    temperature = jnp.exp(learner.log_temperature)
+    return (temperature * log_prob - value).mean(), log_prob.mean()
+
+
+def temperature_gradient(log_prob: jax.Array, target_entropy: jax.Array | float) -> jax.Array:
+    """Of -log_temperature (log pi + H), with respect to it (eq. 18; its logarithm for itself).
+
+    Both have the same fixed point; the steps of the logarithm do not shrink with the temperature.
+    """
+    return -(log_prob + target_entropy)
+
+
+def make(env: Environment, config: Config = Config()) -> Agent:
+    """SAC for one environment.
+
+    Raises:
+      UsageError: a setting that cannot be, before anything compiles.
+    """
+    return _make(env, config)
+
+
+@functools.cache  # so that equal settings give the same agent, compiled once
+def _make(env: Environment, config: Config) -> Agent:
+    check(env, config)
+    space = env.action_space
+    assert isinstance(space, Box)
+    size = max(1, space.low.size)
+    tower: dict[str, Any] = {"hidden_sizes": config.hidden_sizes, "activation": config.activation}
+    actor = tanh_normal_actor(env.observation_space, space, **tower)
+    critic = critics(
+        env.observation_space, space, config.num_critics, layer_norm=config.layer_norm,
+        dropout=config.dropout, **tower,
+    )  # fmt: skip
+    env_action = to_env(space, squash=False)
+    num_envs, length = config.num_envs, config.unroll_length
+    rows = config.num_updates * config.batch_size
+    first = -(-config.learning_starts // (num_envs * length))  # the round that learns first
+
+    def optimizers(hparams: HParams) -> tuple[optax.GradientTransformation, ...]:
+        """Of the critics, the actor and the temperature."""
+        rates = (
+            hparams.critic_learning_rate,
+            hparams.actor_learning_rate,
+            hparams.temperature_learning_rate,
+        )
+        return tuple(optax.adam(rate) for rate in rates)
+
+    def init(key: Key, hparams: HParams) -> TrainState:
+        actor_key, critic_key, env_key = jax.random.split(key, 3)
+        policy, values = actor.init(actor_key), critic.init(critic_key)
+        log_temperature = jnp.log(jnp.float32(hparams.initial_temperature))
+        states = zip(optimizers(hparams), (values, policy, log_temperature), strict=True)
+        a, b, c = (adam.init(params) for adam, params in states)
+        shape = env.observation_space.shape if config.normalize_obs else ()
+        # The target is a copy: the two are donated to the first iteration, each by itself.
+        target = jax.tree.map(jnp.copy, values)
+        learner = Learner(
+            policy, values, target, log_temperature, (a, b, c), statistics.init(shape)
+        )
+        action = jax.ShapeDtypeStruct((size,), jnp.float32)
+        experience = begin(env_key, env, num_envs, config.capacity, action, hparams.env_params)
+        return TrainState(learner, experience)
+
+    def see(learner: Learner, obs: jax.Array) -> jax.Array:
+        return statistics.normalize(learner.obs_stats, obs) if config.normalize_obs else obs
+
+    def chance(key: Key, restart: Restart) -> Chance:
+        """All that is random in one round."""
+        steps_key, rows_key, noise_key, chosen_key, dropout_key = jax.random.split(key, 5)
+
+        def behaviour(key):
+            normal_key, uniform_key = jax.random.split(key)
+            shape = num_envs, size
+            return (
+                jax.random.normal(normal_key, shape),
+                jax.random.uniform(uniform_key, shape, minval=-1.0),
+            )
+
+        steps, updates = (
+            chances(steps_key, restart, num_envs, length, behaviour),
+            config.num_updates,
+        )
+        noise = jax.random.normal(noise_key, (2, updates, config.batch_size, size))
+        chosen = jax.random.uniform(chosen_key, (updates, config.num_critics))
+        draws = Draw(noise[0], noise[1], chosen, jax.random.split(dropout_key, updates))
+        return Chance(steps, jax.random.bits(rows_key, (rows,)), draws)
+
+    def live(drawn: Chance, number, learner: Learner, experience: Experience, restart, hparams):
+        """K steps of every environment, into the ring; random ones before learning starts."""
+
+        def behave(drawn, obs):
+            noise, anything = drawn
+            chosen, _ = sample(actor, learner.actor, see(learner, obs), noise)
+            action = jnp.where(number < first, anything, chosen)
+            return env_action(action), action
+
+        experience, obs, metrics = collect(
+            drawn.steps, env, behave, experience, number * length, hparams.env_params, restart
+        )
+        if config.normalize_obs:
+            stats = statistics.update(learner.obs_stats, obs)
+            learner = Learner(**{**vars(learner), "obs_stats": stats})
+        return learner, experience, metrics
+
+    def learn(drawn: Chance, number, learner: Learner, experience: Experience, hparams: HParams):
+        """U gradient steps on rows drawn at once."""
+        index = ring.uniform(drawn.numbers, experience.replay, (number + 1) * length, 1)
+        batch = ring.transitions(experience.replay, index, 1, hparams.discount)
+        batch = batch._replace(
+            obs=see(learner, batch.obs),
+            next_obs=see(learner, batch.next_obs),
+            reward=batch.reward * hparams.reward_scale,
+        )
+        of_critics, of_actor, of_temperature = optimizers(hparams)
+
+        def improve(learner, obs, draw):
+            """A step of the actor and of the temperature."""
+            values_state, policy_state, temperature_state = learner.opt_states
+            gradient = jax.value_and_grad(actor_loss, has_aux=True)
+            (loss, log_prob), grads = gradient(
+                learner.actor, learner, obs, actor, critic, config, draw
+            )
+            updates, policy_state = of_actor.update(grads, policy_state)
+            policy = optax.apply_updates(learner.actor, updates)
+            log_temperature = learner.log_temperature
+            if config.temperature == "learned":
+                grad = temperature_gradient(log_prob, size * hparams.target_entropy)
+                change, temperature_state = of_temperature.update(grad, temperature_state)
+                log_temperature += change
+            states = values_state, policy_state, temperature_state
+            return (policy, log_temperature, states), (loss, -log_prob)
+
+        def step(learner, now):
+            batch, draw, count = now
+            goal = backup(learner, batch, actor, critic, config, draw)
+            gradient = jax.value_and_grad(critic_loss, has_aux=True)
+            (loss, value), grads = gradient(learner.critics, goal, batch, critic, config, draw)
+            values_state, *others = learner.opt_states
+            updates, values_state = of_critics.update(grads, values_state)
+            values = optax.apply_updates(learner.critics, updates)
+            target = optax.incremental_update(values, learner.target, hparams.target_rate)
+            learner = Learner(
+                learner.actor, values, target, learner.log_temperature,
+                (values_state, *others), learner.obs_stats,
+            )  # fmt: skip
+            ask = lambda: improve(learner, batch.obs, draw)
+            if config.policy_period == 1:
+                improved, terms = ask()
+            else:
+                same = learner.actor, learner.log_temperature, learner.opt_states
+                improved, terms = jax.lax.cond(
+                    count % config.policy_period == 0,
+                    ask, lambda: (same, (jnp.float32(0.0), jnp.float32(0.0))),
+                )  # fmt: skip
+            policy, log_temperature, states = improved
+            learner = Learner(policy, values, target, log_temperature, states, learner.obs_stats)
+            return learner, (loss, value, *terms)
+
+        by_update = lambda x: x.reshape(config.num_updates, config.batch_size, *x.shape[1:])
+        counts = (number - first) * config.num_updates + 1 + jnp.arange(config.num_updates)
+        now = jax.tree.map(by_update, batch), drawn.draws, counts
+        learner, (loss, value, policy_loss, entropy) = jax.lax.scan(step, learner, now)
+        steps_of_actor = jnp.maximum((counts % config.policy_period == 0).sum(), 1)
+        return learner, {
+            "loss/critic": loss.mean(),
+            "value/mean": value.mean(),
+            "loss/policy": policy_loss.sum() / steps_of_actor,
+            "policy/entropy": entropy.sum() / steps_of_actor,
+        }
+
+    def update(
+        key: Key, state: TrainState, hparams: HParams, clock: Clock
+    ) -> tuple[TrainState, Metrics]:
+        pool_key, rounds_key = jax.random.split(key)
+        learner, experience = state
+        restart = restarts(pool_key, env, num_envs, hparams.env_params, config.reset_mode)
+        keys = jax.random.split(rounds_key, config.num_rounds)
+        learner, experience, metrics = rounds(
+            functools.partial(live, restart=restart, hparams=hparams),
+            functools.partial(learn, hparams=hparams),
+            learner, experience, jax.vmap(lambda key: chance(key, restart))(keys), clock,
+            num_rounds=config.num_rounds, first=first,
+        )  # fmt: skip
+        metrics |= {"policy/temperature": jnp.exp(learner.log_temperature)}
+        return TrainState(learner, experience), metrics
+
+    def act(key: Key, learner: Learner, carry: Any, obs: jax.Array, greedy: bool):
+        shape = obs.shape[0], size
+        noise = jnp.zeros(shape) if greedy else jax.random.normal(key, shape)
+        action, _ = sample(actor, learner.actor, see(learner, obs), noise)
+        return env_action(action), carry
+
+    steps = num_envs * length * config.num_rounds
+    return Agent(
+        init, update, act, lambda batch: (), HParams(), env, config, steps,
+        config.learning_starts,
+    )  # fmt: skip
+
+
+def check(env: Environment, config: Config) -> None:
+    """Raise UsageError for a setting that cannot be."""
+    check_settings(config)
+    check_actions(env.name, env.action_space, "SAC")
+    check_replay(config)
+    if config.target_critics > config.num_critics:
+        raise UsageError(
+            f"target_critics={config.target_critics}: must be at most "
+            f"num_critics={config.num_critics}"
+        )
+    if not 0.0 <= config.dropout < 1.0:
+        raise UsageError(f"dropout={config.dropout}: must be from 0 to below 1")

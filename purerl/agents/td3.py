@@ -1,0 +1,289 @@
+"""Twin delayed deep deterministic policy gradient (TD3), for continuous actions.
+
+Fujimoto et al. 2018, https://arxiv.org/abs/1802.09477, algorithm 1: two critics whose lesser value
+is the target, noise on the target's actions, and an actor that is updated more seldom.
+
+Departures: time limits bootstrap from the true final observation; several environments at once.
+Actions, and the noise on them, are those in [-1, 1].
+Axes: B environments, K steps, N rows of a batch, U gradient steps, A action dimensions, E critics.
+"""
+
+import functools
+from dataclasses import dataclass
+from typing import Any, Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from purerl.envs import Environment, Restart, restarts
+from purerl.errors import check_settings
+from purerl.experience import Experience, begin, collect, rounds
+from purerl.networks import Network, check_actions, critics, deterministic_actor, to_env
+from purerl.ops import statistics
+from purerl.replay import Transitions, check_replay, ring
+from purerl.rollout import chances
+from purerl.spaces import Box
+from purerl.types import (
+    Agent,
+    Clock,
+    EnvParams,
+    Key,
+    Magnitude,
+    Metrics,
+    Share,
+    TrainState,
+    pytree,
+)
+
+
+@dataclass(frozen=True)
+class Config:
+    """Static settings: shapes, loop lengths and structure. A new value recompiles."""
+
+    num_envs: int = 1  # environments stepped in parallel by one member
+    unroll_length: int = 1  # steps of every environment in one round, then
+    num_updates: int = 1  # gradient steps
+    num_rounds: int = 64  # rounds in one iteration
+    batch_size: int = 256  # transitions of one gradient step
+    capacity: int = 100_000  # steps that are kept, of all environments
+    learning_starts: int = 1_000  # environment steps of random actions, before the first gradient
+    policy_period: int = 2  # gradient steps of the critics for each one of the actor and targets
+    num_critics: int = 2  # independent critics, the least of whose values is the target
+    hidden_sizes: tuple[int, ...] = (256, 256)  # features of each dense layer
+    activation: Literal["tanh", "relu", "swish"] = "relu"  # after each layer
+    layer_norm: bool = False  # in the critics, before each activation
+    normalize_obs: bool = False  # by the running mean and variance
+    reset_mode: Literal["pool", "full"] = "pool"  # starts: drawn each iteration or step
+
+
+class HParams(NamedTuple):
+    """Real numbers that only enter arithmetic: traced, so they sweep without recompiling."""
+
+    critic_learning_rate: Magnitude = 1e-3  # Adam step size of the critics
+    actor_learning_rate: Magnitude = 3e-4  # of the actor
+    discount: Share = 0.99  # weight of the next step's value, gamma
+    target_rate: Share = 0.005  # share of the networks in their targets at each update
+    exploration_noise: Magnitude = 0.1  # deviation of what is added to actions while collecting
+    target_noise: Magnitude = 0.2  # of what is added to those of the target, at most
+    target_noise_clip: Magnitude = 0.5  # this
+    reward_scale: float = 1.0  # multiplies rewards before learning
+    env_params: EnvParams = {}  # overrides of the environment's float parameters
+
+
+class Networks(NamedTuple):
+    """Parameters of the actor and, leaves [E, ...], of the critics."""
+
+    actor: Any
+    critics: Any
+
+
+@pytree
+class Learner:
+    """Networks, their targets, and the Adam state of each."""
+
+    params: Networks
+    target: Networks
+    opt_states: Networks
+    obs_stats: statistics.Running
+
+
+class Chance(NamedTuple):
+    """All that is random in one round: for K steps, for U N rows, and [U, N, A] target noise."""
+
+    steps: Any
+    numbers: jax.Array
+    noise: jax.Array
+
+
+def smoothed(action: jax.Array, noise: jax.Array, hparams: HParams) -> jax.Array:
+    """A target's actions [N, A] with clipped noise, in [-1, 1] (section 5.3)."""
+    limit = hparams.target_noise_clip
+    noise = jnp.clip(hparams.target_noise * noise, -limit, limit)
+    return jnp.clip(action + noise, -1.0, 1.0)
+
+
+def backup(
+    target: Networks, batch: Transitions, actor: Network, critics: Network, noise: jax.Array,
+    hparams: HParams,
+) -> jax.Array:  # fmt: skip
+    """float32 [N]: r + gamma min Q'(s', a'), a' the target's action with noise."""
+    action = smoothed(actor.apply(target.actor, batch.next_obs), noise, hparams)
+    value = critics.apply(target.critics, batch.next_obs, action).min(0)
+    return batch.reward + batch.discount * value
+
+
+def critic_loss(params: Any, goal: jax.Array, batch: Transitions, critics: Network):
+    """Half the squared error of every critic, summed over them -> (scalar, their mean)."""
+    value = critics.apply(params, batch.obs, batch.action)
+    return 0.5 * jnp.square(value - goal.reshape(1, -1)).mean(1).sum(), value.mean()
+
+
+def actor_loss(params: Any, values: Any, obs: jax.Array, actor: Network, critics: Network):
+    """-Q(s, pi(s)) of the first critic."""
+    first = jax.tree.map(lambda x: x[:1], values)
+    return -critics.apply(first, obs, actor.apply(params, obs)).mean()
+
+
+def make(env: Environment, config: Config = Config()) -> Agent:
+    """TD3 for one environment.
+
+    Raises:
+      UsageError: a setting that cannot be, before anything compiles.
+    """
+    return _make(env, config)
+
+
+@functools.cache  # so that equal settings give the same agent, compiled once
+def _make(env: Environment, config: Config) -> Agent:
+    check(env, config)
+    space = env.action_space
+    assert isinstance(space, Box)
+    size = space.low.size
+    tower: dict[str, Any] = {"hidden_sizes": config.hidden_sizes, "activation": config.activation}
+    actor = deterministic_actor(env.observation_space, space, **tower)
+    critic = critics(
+        env.observation_space, space, config.num_critics, layer_norm=config.layer_norm, **tower
+    )
+    env_action = to_env(space, squash=False)
+    num_envs, length = config.num_envs, config.unroll_length
+    rows = config.num_updates * config.batch_size
+    first = -(-config.learning_starts // (num_envs * length))  # the round that learns first
+
+    def optimizers(hparams: HParams) -> Networks:
+        return Networks(
+            optax.adam(hparams.actor_learning_rate), optax.adam(hparams.critic_learning_rate)
+        )
+
+    def init(key: Key, hparams: HParams) -> TrainState:
+        actor_key, critic_key, env_key = jax.random.split(key, 3)
+        params = Networks(actor.init(actor_key), critic.init(critic_key))
+        adam = optimizers(hparams)
+        states = Networks(adam.actor.init(params.actor), adam.critics.init(params.critics))
+        shape = env.observation_space.shape if config.normalize_obs else ()
+        # The target is a copy: the two are donated to the first iteration, each by itself.
+        learner = Learner(params, jax.tree.map(jnp.copy, params), states, statistics.init(shape))
+        action = jax.ShapeDtypeStruct((size,), jnp.float32)
+        experience = begin(env_key, env, num_envs, config.capacity, action, hparams.env_params)
+        return TrainState(learner, experience)
+
+    def see(learner: Learner, obs: jax.Array) -> jax.Array:
+        return statistics.normalize(learner.obs_stats, obs) if config.normalize_obs else obs
+
+    def chance(key: Key, restart: Restart) -> Chance:
+        """All that is random in one round."""
+        steps_key, rows_key, noise_key = jax.random.split(key, 3)
+
+        def behaviour(key):
+            normal_key, uniform_key = jax.random.split(key)
+            shape = num_envs, size
+            anything = jax.random.uniform(uniform_key, shape, minval=-1.0)
+            return jax.random.normal(normal_key, shape), anything
+
+        noise = jax.random.normal(noise_key, (config.num_updates, config.batch_size, size))
+        numbers = jax.random.bits(rows_key, (rows,))
+        return Chance(chances(steps_key, restart, num_envs, length, behaviour), numbers, noise)
+
+    def live(drawn: Chance, number, learner: Learner, experience: Experience, restart, hparams):
+        """K steps of every environment, into the ring; random ones before learning starts."""
+
+        def behave(drawn, obs):
+            noise, anything = drawn
+            chosen = actor.apply(learner.params.actor, see(learner, obs))
+            chosen = jnp.clip(chosen + hparams.exploration_noise * noise, -1.0, 1.0)
+            action = jnp.where(number < first, anything, chosen)
+            return env_action(action), action
+
+        experience, obs, metrics = collect(
+            drawn.steps, env, behave, experience, number * length, hparams.env_params, restart
+        )
+        if config.normalize_obs:
+            stats = statistics.update(learner.obs_stats, obs)
+            learner = Learner(learner.params, learner.target, learner.opt_states, stats)
+        return learner, experience, metrics
+
+    def learn(drawn: Chance, number, learner: Learner, experience: Experience, hparams: HParams):
+        """U gradient steps on rows drawn at once."""
+        index = ring.uniform(drawn.numbers, experience.replay, (number + 1) * length, 1)
+        batch = ring.transitions(experience.replay, index, 1, hparams.discount)
+        batch = batch._replace(
+            obs=see(learner, batch.obs),
+            next_obs=see(learner, batch.next_obs),
+            reward=batch.reward * hparams.reward_scale,
+        )
+        adam = optimizers(hparams)
+
+        def improve(learner: Learner, obs):
+            """A step of the actor, and of both targets."""
+            params, states = learner.params, learner.opt_states
+            loss, grads = jax.value_and_grad(actor_loss)(
+                params.actor, params.critics, obs, actor, critic
+            )
+            updates, state = adam.actor.update(grads, states.actor)
+            params = params._replace(actor=optax.apply_updates(params.actor, updates))
+            follow = functools.partial(optax.incremental_update, step_size=hparams.target_rate)
+            target = Networks(
+                follow(params.actor, learner.target.actor),
+                follow(params.critics, learner.target.critics),
+            )
+            states = states._replace(actor=state)
+            return Learner(params, target, states, learner.obs_stats), loss
+
+        def step(learner: Learner, now):
+            batch, noise, count = now
+            params, target, states = learner.params, learner.target, learner.opt_states
+            goal = backup(target, batch, actor, critic, noise, hparams)
+            gradient = jax.value_and_grad(critic_loss, has_aux=True)
+            (loss, value), grads = gradient(params.critics, goal, batch, critic)
+            updates, state = adam.critics.update(grads, states.critics)
+            params = params._replace(critics=optax.apply_updates(params.critics, updates))
+            states = states._replace(critics=state)
+            learner = Learner(params, target, states, learner.obs_stats)
+            ask = lambda: improve(learner, batch.obs)
+            if config.policy_period == 1:
+                learner, policy_loss = ask()
+            else:
+                due, skip = count % config.policy_period == 0, lambda: (learner, jnp.float32(0.0))
+                learner, policy_loss = jax.lax.cond(due, ask, skip)
+            return learner, (loss, value, policy_loss)
+
+        by_update = lambda x: x.reshape(config.num_updates, config.batch_size, *x.shape[1:])
+        counts = (number - first) * config.num_updates + 1 + jnp.arange(config.num_updates)
+        now = jax.tree.map(by_update, batch), drawn.noise, counts
+        learner, (loss, value, policy_loss) = jax.lax.scan(step, learner, now)
+        return learner, {
+            "loss/critic": loss.mean(),
+            "value/mean": value.mean(),
+            "loss/policy": config.policy_period * policy_loss.mean(),
+        }
+
+    def update(
+        key: Key, state: TrainState, hparams: HParams, clock: Clock
+    ) -> tuple[TrainState, Metrics]:
+        pool_key, rounds_key = jax.random.split(key)
+        learner, experience = state
+        restart = restarts(pool_key, env, num_envs, hparams.env_params, config.reset_mode)
+        keys = jax.random.split(rounds_key, config.num_rounds)
+        learner, experience, metrics = rounds(
+            functools.partial(live, restart=restart, hparams=hparams),
+            functools.partial(learn, hparams=hparams),
+            learner, experience, jax.vmap(lambda key: chance(key, restart))(keys), clock,
+            num_rounds=config.num_rounds, first=first,
+        )  # fmt: skip
+        return TrainState(learner, experience), metrics
+
+    def act(key: Key, learner: Learner, carry: Any, obs: jax.Array, greedy: bool):
+        del key, greedy  # the policy is deterministic; noise is for collecting
+        return env_action(actor.apply(learner.params.actor, see(learner, obs))), carry
+
+    steps = num_envs * length * config.num_rounds
+    return Agent(
+        init, update, act, lambda batch: (), HParams(), env, config, steps, config.learning_starts
+    )
+
+
+def check(env: Environment, config: Config) -> None:
+    """Raise UsageError for a setting that cannot be."""
+    check_settings(config)
+    check_actions(env.name, env.action_space, "TD3")
+    check_replay(config)

@@ -1,0 +1,125 @@
+"""Living with a replay: what agents share that learn from steps of the past.
+
+Axes: B environments, K steps collected at once.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from purerl.envs import Environment, Restart, VectorState, reset_batch
+from purerl.replay import Ring, Steps, ring
+from purerl.rollout import play
+from purerl.types import Clock, EnvParams, Key, Metrics, pytree
+
+
+@pytree
+class Experience:
+    """Environments [B, ...] and their last steps."""
+
+    env: VectorState
+    replay: Ring
+
+
+def begin(
+    key: Key,
+    env: Environment,
+    num_envs: int,
+    capacity: int,
+    action: jax.ShapeDtypeStruct,
+    params: EnvParams,
+) -> Experience:
+    """Fresh environments and an empty ring; the key is consumed.
+
+    Args:
+      key: consumed.
+      env: what is lived in.
+      num_envs: B.
+      capacity: steps that are kept, of all environments.
+      action: of one environment, as it is kept.
+      params: float parameters of the environment.
+    """
+    world = reset_batch(key, env, num_envs, params)
+    flag, number = jax.ShapeDtypeStruct((), bool), jax.ShapeDtypeStruct((), jnp.float32)
+    obs = jax.ShapeDtypeStruct(world.obs.shape[1:], world.obs.dtype)
+    example = Steps(obs, action, number, flag, flag)
+    return Experience(world, ring.init(example, num_envs, capacity, env.max_episode_steps))
+
+
+def collect(
+    drawn: Any,
+    env: Environment,
+    behave: Callable[..., tuple[jax.Array, jax.Array]],
+    experience: Experience,
+    time: jax.Array,
+    params: EnvParams,
+    restart: Restart,
+) -> tuple[Experience, jax.Array, Metrics]:
+    """K steps of every environment, into the ring.
+
+    Args:
+      drawn: from `rollout.chances`, for K steps.
+      env: what is lived in.
+      behave: (noise, obs [B, ...]) -> (environment action [B, ...], action to keep [B, ...]).
+      experience: so far.
+      time: int32 [], steps of every environment so far.
+      params: float parameters of the environment.
+      restart: where ended episodes start again.
+
+    Returns:
+      (Experience, observations [K, B, ...] acted on, metrics of the episodes that ended).
+    """
+
+    def act(noise: Any, carry: Any, obs: jax.Array, start: jax.Array):
+        del start
+        action, kept = behave(noise, obs)
+        return carry, action, kept
+
+    world, _, lived, metrics = play(drawn, env, act, experience.env, (), params, restart)
+    steps = Steps(lived.obs, lived.extras, lived.reward, lived.terminated, lived.truncated)
+    replay = ring.insert(experience.replay, time, steps, lived.final[1])
+    return Experience(world, replay), lived.obs, metrics
+
+
+def rounds(
+    collect: Callable[..., tuple[Any, Any, Metrics]],
+    learn: Callable[..., tuple[Any, Metrics]],
+    learnt: Any,
+    lived: Any,
+    drawn: Any,
+    clock: Clock,
+    num_rounds: int,
+    first: int,
+) -> tuple[Any, Any, Metrics]:
+    """Scan `num_rounds` rounds, of which those before round `first` of the run only collect.
+
+    Whether one learns is decided by the clock, which all members share: `lax.cond` stays one.
+
+    Args:
+      collect: (drawn, number, learnt, lived) -> (learnt, lived, metrics).
+      learn: (drawn, number, learnt, lived) -> (learnt, metrics).
+      learnt: what learning changes; small, as it passes through the `lax.cond`.
+      lived: what only collecting changes: the Experience.
+      drawn: all that is random, drawn before, leaves [num_rounds, ...].
+      clock: in iterations of `num_rounds` rounds each.
+      num_rounds: of one iteration.
+      first: the round of the run that learns first.
+
+    Returns:
+      (learnt, lived, metrics): those named `episode/*` summed, all others averaged, over rounds.
+    """
+
+    def round(state: Any, now: Any):
+        (learnt, lived), (drawn, number) = state, now
+        learnt, lived, metrics = collect(drawn, number, learnt, lived)
+        ask = lambda: learn(drawn, number, learnt, lived)
+        blank = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), jax.eval_shape(ask)[1])
+        learnt, terms = jax.lax.cond(number >= first, ask, lambda: (learnt, blank))
+        return (learnt, lived), metrics | terms
+
+    numbers = clock.step * num_rounds + jnp.arange(num_rounds, dtype=jnp.int32)
+    (learnt, lived), metrics = jax.lax.scan(round, (learnt, lived), (drawn, numbers))
+    summed = lambda name: name.startswith("episode/")
+    return learnt, lived, {k: x.sum() if summed(k) else x.mean() for k, x in metrics.items()}
