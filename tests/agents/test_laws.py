@@ -11,7 +11,7 @@ import toys
 from laws import LAWS, Case
 from reinforce_page import reinforce
 
-from purerl.agents import dqn, ppo, pqn
+from purerl.agents import ddpg, dqn, ppo, pqn, sac, sac_discrete, td3
 
 TINY = {"num_envs": 4, "unroll_length": 8, "num_minibatches": 2, "num_epochs": 2}
 SMALL = {**TINY, "hidden_sizes": (8,)}
@@ -68,6 +68,42 @@ CASES = [
         "gymnax/CartPole-v1",
         pqn.Config(**SMALL),
         sweep=("q_lambda", (0.0, 0.9)),
+    ),
+    Case(
+        "sac-pendulum",
+        sac,
+        "gymnax/Pendulum-v1",
+        sac.Config(
+            **REPLAY,
+            num_updates=2,
+            policy_period=2,
+            num_critics=3,
+            layer_norm=True,
+            dropout=0.1,
+            normalize_obs=True,
+        ),
+        sweep=("target_entropy", (-1.0, 0.0)),
+    ),
+    Case(
+        "td3-pendulum",
+        td3,
+        "gymnax/Pendulum-v1",
+        td3.Config(**REPLAY),
+        sweep=("target_noise", (0.1, 0.2)),
+    ),
+    Case(
+        "ddpg-pendulum",
+        ddpg,
+        "gymnax/Pendulum-v1",
+        ddpg.Config(**REPLAY, unroll_length=2),
+        sweep=("exploration_noise", (0.1, 0.2)),
+    ),
+    Case(
+        "discrete-sac-catch",
+        sac_discrete,
+        "gymnax/Catch-bsuite",
+        sac_discrete.Config(**REPLAY),
+        sweep=("target_entropy", (0.3, 0.6)),
     ),
     Case(
         "reinforce",

@@ -1,0 +1,414 @@
+"""Agents of continuous actions, and discrete SAC: fixed points, gradients, identities, errors."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from tables import RandomMDP, trained
+
+import purerl
+from purerl.agents import ddpg, sac, sac_discrete, td3
+from purerl.envs import TimeStep
+from purerl.errors import UsageError
+from purerl.networks import critics, deterministic_actor, q_function, tanh_normal_actor
+from purerl.replay import Transitions
+from purerl.spaces import Box, Discrete
+
+KEY = jax.random.key(0)
+OBS, ACTIONS = Box.of(-1.0, 1.0, (3,)), Box.of(-1.0, 1.0, (2,))
+TOWER = {"hidden_sizes": (8,), "activation": "tanh"}
+PENDULUM = "gymnax/Pendulum-v1"
+
+
+def batch(rows=32, size=2):
+    keys = jax.random.split(KEY, 5)
+    obs, after = jax.random.normal(keys[0], (2, rows, 3))
+    action = jnp.tanh(jax.random.normal(keys[1], (rows, size)))
+    discount = jnp.where(jax.random.bernoulli(keys[2], 0.3, (rows,)), 0.0, 0.9)
+    return Transitions(obs, action, jax.random.normal(keys[3], (rows,)), after, discount)
+
+
+def networks(number=2, **critic):
+    return tanh_normal_actor(OBS, ACTIONS, **TOWER), critics(
+        OBS, ACTIONS, number, **TOWER, **critic
+    )
+
+
+def learner(actor, critic, temperature=0.5):
+    keys = jax.random.split(KEY, 3)
+    params = jax.tree.map(lambda x: 3.0 * x, actor.init(keys[0]))  # far from uniform
+    log_temperature = jnp.log(jnp.float32(temperature))
+    return sac.Learner(
+        params, critic.init(keys[1]), critic.init(keys[2]), log_temperature, ((), (), ()), ()
+    )
+
+
+def draws(rows=32, number=2):
+    keys = jax.random.split(jax.random.key(7), 3)
+    noise = jax.random.normal(keys[0], (2, rows, 2))
+    return sac.Draw(noise[0], noise[1], jax.random.uniform(keys[1], (number,)), keys[2])
+
+
+# --- SAC
+
+
+def test_the_backup_of_sac_is_that_of_a_loop():
+    actor, critic = networks()
+    now, rows, draw = learner(actor, critic), batch(), draws()
+    goal = sac.backup(now, rows, actor, critic, sac.Config(), draw)
+    for i in range(32):
+        policy = actor.apply(now.actor, rows.next_obs[i : i + 1])
+        before = policy.mean + jnp.exp(policy.log_std) * draw.following[i]
+        action = jnp.tanh(before)
+        least = min(critic.apply(now.target, rows.next_obs[i : i + 1], action)[:, 0])
+        soft = least - 0.5 * policy.log_prob(before)[0]
+        wanted = float(rows.reward[i] + rows.discount[i] * soft)
+        assert goal[i] == pytest.approx(wanted, abs=1e-4)
+    # Nothing follows a termination; a truncation is not one: the replay gives it its discount.
+    ended = np.flatnonzero(rows.discount == 0.0)
+    np.testing.assert_array_equal(goal[ended], rows.reward[ended])
+
+
+@pytest.mark.parametrize("chosen", [1, 2, 4])
+def test_the_target_is_the_least_of_a_random_subset(chosen):
+    """All subsets of a size equally often; the minimum over the drawn ones, and only them."""
+    actor, critic = networks(number=4)
+    now, rows = learner(actor, critic), batch(1)
+    config = sac.Config(num_critics=4, target_critics=chosen)
+    draw = draws(1, 4)
+    action, log_prob = sac.sample(actor, now.actor, rows.next_obs, draw.following)
+    values = np.asarray(critic.apply(now.target, rows.next_obs, action))[:, 0]
+    goal = jax.vmap(
+        lambda u: sac.backup(now, rows, actor, critic, config, draw._replace(chosen=u))[0]
+    )(jax.random.uniform(KEY, (3000, 4)))
+    soft = (goal - rows.reward[0]) / rows.discount[0] + 0.5 * log_prob[0]
+    seen = [int(np.abs(values - x).argmin()) for x in np.asarray(soft)]
+    assert np.abs(values[seen] - soft).max() < 1e-4
+    # The k-th lowest of four is the least of `chosen` with a known probability.
+    order = np.argsort(values)
+    from math import comb
+
+    for k in range(4):
+        share = np.mean([x == order[k] for x in seen])
+        expected = comb(3 - k, chosen - 1) / comb(4, chosen)
+        assert share == pytest.approx(expected, abs=0.035)
+
+
+def test_the_density_of_actions_integrates_to_one_and_is_that_of_the_samples():
+    """In one dimension, by the trapezoidal rule over actions in (-1, 1)."""
+    space = Box.of(-1.0, 1.0, (1,))
+    actor = tanh_normal_actor(OBS, space, **TOWER)
+    params = jax.tree.map(lambda x: 20.0 * x, actor.init(KEY))
+    obs = jax.random.normal(KEY, (1, 3))
+    policy = actor.apply(params, obs)
+    action = jnp.linspace(-1 + 1e-6, 1 - 1e-6, 200_001)
+    density = jnp.exp(jax.vmap(lambda a: policy.log_prob(jnp.arctanh(a).reshape(1, 1))[0])(action))
+    assert jnp.trapezoid(density, action) == pytest.approx(1.0, abs=5e-3)
+    noise = jax.random.normal(KEY, (100_000, 1))
+    drawn, log_prob = sac.sample(actor, params, jnp.repeat(obs, 100_000, 0), noise)
+    assert drawn.mean() == pytest.approx(float(jnp.trapezoid(density * action, action)), abs=0.01)
+    entropy = -jnp.trapezoid(jax.scipy.special.xlogy(density, density), action)
+    assert -log_prob.mean() == pytest.approx(float(entropy), abs=0.02)
+
+
+def test_the_actor_s_gradient_is_that_of_finite_differences():
+    """d(temperature log pi - Q) / d theta, and its part dQ/da da/dtheta by itself."""
+    actor, critic = networks()
+    now, rows, draw = learner(actor, critic), batch(), draws()
+    flat, back = jax.flatten_util.ravel_pytree(now.actor)
+    direction = jax.random.normal(jax.random.key(3), flat.shape)
+    direction /= jnp.linalg.norm(direction)
+    for temperature in (0.0, 0.5):
+        here = dataclasses.replace(now, log_temperature=jnp.log(jnp.float32(temperature)))
+
+        def loss(x, here=here):
+            config = sac.Config()
+            return sac.actor_loss(back(x), here, rows.obs, actor, critic, config, draw)[0]
+
+        step = 1e-2
+        slope = (loss(flat + step * direction) - loss(flat - step * direction)) / (2 * step)
+        assert jax.grad(loss)(flat) @ direction == pytest.approx(float(slope), rel=0.02, abs=1e-4)
+
+
+@pytest.mark.parametrize(("log_prob", "rises"), [(3.0, True), (-3.0, False)])
+def test_the_temperature_rises_where_there_is_too_little_entropy(log_prob, rises):
+    grad = sac.temperature_gradient(jnp.float32(log_prob), -1.0)
+    change, _ = optax.adam(0.1).update(grad, optax.adam(0.1).init(jnp.float32(0.0)))
+    assert (change > 0) == rises
+    assert sac.temperature_gradient(jnp.float32(1.0), -1.0) == 0.0
+
+
+def test_dropout_is_for_learning_only_and_differs_between_critics():
+    _, critic = networks(dropout=0.5)
+    params = jax.tree.map(lambda x: jnp.repeat(x[:1], 2, 0), critic.init(KEY))  # twice the same
+    rows = batch()
+    plain = critic.apply(params, rows.obs, rows.action)
+    np.testing.assert_array_equal(plain[0], plain[1])
+    value = critic.apply(params, rows.obs, rows.action, KEY)
+    assert (value[0] != value[1]).mean() > 0.9
+    again = critic.apply(params, rows.obs, rows.action, KEY)
+    np.testing.assert_array_equal(value, again)
+
+
+def test_an_actor_that_is_updated_seldom_is_updated_when_due():
+    """With one gradient step a round, the actor changes in every third and the critics in all."""
+    config = sac.Config(
+        policy_period=3, num_rounds=1, batch_size=16, capacity=100, learning_starts=10,
+        hidden_sizes=(8,),
+    )  # fmt: skip
+    agent = sac.make(purerl.make(PENDULUM), config)
+    state = agent.init(KEY, agent.hparams)
+    update = jax.jit(agent.update)
+    changed = []
+    for i in range(25):
+        clock = purerl.types.Clock(jnp.int32(i), jnp.int32(25))
+        new, _ = update(jax.random.key(i), state, agent.hparams, clock)
+        differs = lambda x, y: bool(
+            jnp.any(jax.flatten_util.ravel_pytree(x)[0] != jax.flatten_util.ravel_pytree(y)[0])
+        )
+        changed.append(
+            (
+                differs(new.learner.critics, state.learner.critics),
+                differs(new.learner.actor, state.learner.actor),
+                differs(new.learner.log_temperature, state.learner.log_temperature),
+            )
+        )
+        state = new
+    assert changed[:10] == [(False, False, False)] * 10
+    assert [c for c, _, _ in changed[10:]] == [True] * 15
+    assert [a for _, a, _ in changed[10:]] == [False, False, True] * 5
+    assert [t for _, _, t in changed[10:]] == [False, False, True] * 5
+
+
+# --- TD3 and DDPG
+
+
+def test_target_noise_is_clipped_and_actions_stay_in_bounds():
+    hparams = td3.HParams(target_noise=0.2, target_noise_clip=0.3)
+    noise = 10.0 * jax.random.normal(KEY, (1000, 2))
+    action = jnp.tanh(jax.random.normal(jax.random.key(1), (1000, 2)))
+    moved = td3.smoothed(action, noise, hparams)
+    assert jnp.abs(moved - action).max() <= 0.3 + 1e-6
+    assert jnp.abs(moved).max() == 1.0
+    inside = jnp.abs(0.2 * noise) < 0.3
+    inside &= jnp.abs(action + 0.2 * noise) < 1.0
+    np.testing.assert_allclose(moved[inside], (action + 0.2 * noise)[inside], atol=1e-6)
+    np.testing.assert_array_equal(
+        td3.smoothed(action, noise, td3.HParams(target_noise=0.0)), action
+    )
+
+
+def test_td3_with_one_critic_no_delay_and_no_smoothing_is_ddpg():
+    """Bit for bit, through collecting and learning, with what each of the three changes seen."""
+    same = {
+        "num_envs": 2, "num_rounds": 8, "batch_size": 16, "capacity": 200, "learning_starts": 20,
+        "hidden_sizes": (8,), "normalize_obs": True,
+    }  # fmt: skip
+    env = purerl.make(PENDULUM)
+
+    def parameters(module, config, **hparams):
+        agent = module.make(env, config)
+        result = purerl.train(
+            agent, 12 * agent.steps_per_update, eval_every=0, eval_episodes=1,
+            hparams=agent.hparams._replace(**hparams),
+        )  # fmt: skip
+        params = result.state.train.learner.params
+        return jax.flatten_util.ravel_pytree((params[0], params[1]))[0]
+
+    plain = parameters(ddpg, ddpg.Config(**same))
+    alike = {"num_critics": 1, "policy_period": 1}
+    np.testing.assert_array_equal(
+        parameters(td3, td3.Config(**same, **alike), target_noise=0.0), plain
+    )
+    others = [
+        parameters(td3, td3.Config(**same, **alike)),
+        parameters(td3, td3.Config(**same, **{**alike, "policy_period": 2}), target_noise=0.0),
+    ]
+    assert all(np.abs(other - plain).max() > 1e-6 for other in others)
+    twin = td3.Config(**same, **{**alike, "num_critics": 2})
+    assert parameters(td3, twin, target_noise=0.0).size > plain.size
+
+
+@pytest.mark.parametrize("module", [td3, ddpg])
+def test_the_deterministic_gradient_is_dq_da_times_da_dtheta(module):
+    actor = deterministic_actor(OBS, ACTIONS, **TOWER)
+    critic = critics(OBS, ACTIONS, 1, **TOWER)
+    params, values, rows = actor.init(KEY), critic.init(jax.random.key(1)), batch()
+    found = jax.grad(module.actor_loss)(params, values, rows.obs, actor, critic)
+    action, pull = jax.vjp(lambda p: actor.apply(p, rows.obs), params)
+    slope = jax.grad(lambda a: critic.apply(values, rows.obs, a).mean())(action)
+    jax.tree.map(lambda x, y: np.testing.assert_allclose(x, -y, atol=1e-6), found, pull(slope)[0])
+    flat, back = jax.flatten_util.ravel_pytree(params)
+    direction = jax.random.normal(KEY, flat.shape) / flat.size**0.5
+    at = lambda s: module.actor_loss(back(flat + s * direction), values, rows.obs, actor, critic)
+    slope = (at(1e-2) - at(-1e-2)) / 2e-2
+    along = jax.flatten_util.ravel_pytree(found)[0] @ direction
+    assert along == pytest.approx(float(slope), rel=0.02, abs=1e-5)
+
+
+def test_the_least_of_td3_s_critics_is_the_target_and_the_first_is_climbed():
+    actor, critic = deterministic_actor(OBS, ACTIONS, **TOWER), critics(OBS, ACTIONS, 3, **TOWER)
+    target, rows = td3.Networks(actor.init(KEY), critic.init(KEY)), batch()
+    hparams = td3.HParams(target_noise=0.0)
+    goal = td3.backup(target, rows, actor, critic, jnp.zeros((32, 2)), hparams)
+    values = critic.apply(target.critics, rows.next_obs, actor.apply(target.actor, rows.next_obs))
+    np.testing.assert_allclose(goal, rows.reward + rows.discount * values.min(0), atol=1e-6)
+    other = jax.tree.map(lambda x: x.at[1:].set(0.0), target.critics)
+    gradient = jax.grad(td3.actor_loss)
+    same = gradient(target.actor, other, rows.obs, actor, critic)
+    jax.tree.map(
+        np.testing.assert_array_equal,
+        gradient(target.actor, target.critics, rows.obs, actor, critic),
+        same,
+    )
+
+
+# --- where truncation and the scale of actions show
+
+
+@dataclasses.dataclass(frozen=True)
+class Walk:
+    """Reward 1 - (action - 2)^2 for an action from 0 to 4, for ever; cut off after 5 steps."""
+
+    name = "test/walk"
+    observation_space = Box.of(-1.0, 1.0, (1,))
+    action_space = Box.of(0.0, 4.0, (1,))
+    max_episode_steps = 5
+    params = {}
+
+    def reset(self, key, params={}):
+        return jnp.int32(0), jnp.zeros(1)
+
+    def step(self, key, state, action, params={}):
+        reward = 1.0 - jnp.square(action[0] - 3.0)
+        return state + 1, TimeStep(jnp.zeros(1), reward, jnp.bool_(False), state + 1 >= 5)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("module", [td3, ddpg, sac])
+def test_the_best_action_and_its_value_through_truncations(module):
+    """The best action is 3, worth 1 / (1 - 0.9) = 10; ending with the episode it would be 4.1."""
+    config = module.Config(
+        num_envs=4, batch_size=64, capacity=20_000, learning_starts=200, hidden_sizes=(32,),
+        **({"temperature": "fixed"} if module is sac else {}),
+    )  # fmt: skip
+    hparams = {"discount": 0.9, "critic_learning_rate": 3e-3, "actor_learning_rate": 1e-3}
+    hparams |= {"target_rate": 0.05}
+    hparams |= {"initial_temperature": 1e-3} if module is sac else {"exploration_noise": 0.3}
+    hparams |= {"target_noise": 0.0} if module is td3 else {}  # which would cost 0.16 a step
+    agent = module.make(Walk(), config)
+    found = trained(module, Walk(), config, hparams, updates=40)
+    obs = jnp.zeros((1, 1))
+    action, _ = agent.act(KEY, found, (), obs, True)
+    assert action[0, 0] == pytest.approx(3.0, abs=0.15)
+    number = 1 if module is ddpg else 2
+    critic = critics(Walk.observation_space, Walk.action_space, number, hidden_sizes=(32,),
+                     activation="relu")  # fmt: skip
+    values = found.critics if module is sac else found.params[1]
+    value = critic.apply(values, obs, (action - 2.0) / 2.0)
+    np.testing.assert_allclose(value, 10.0, atol=0.7)
+
+
+# --- discrete SAC
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("temperature", [1.0, 3.0])
+def test_the_soft_fixed_point_is_that_of_soft_value_iteration(temperature):
+    env = RandomMDP(1, 7)
+    config = sac_discrete.Config(
+        num_envs=16, hidden_sizes=(), batch_size=128, capacity=102_400, temperature="fixed"
+    )
+    hparams = {"discount": 0.8, "learning_rate": 0.005, "initial_temperature": temperature}
+    learner = trained(sac_discrete, env, config, hparams, updates=150)
+    q = q_function(env.observation_space, 3, hidden_sizes=())
+    at = jnp.arange(5)
+    wanted = env.soft_values(0.8, temperature)
+    for i in range(2):
+        params = jax.tree.map(lambda x, i=i: x[i], learner.params.critics)
+        np.testing.assert_allclose(q.apply(params, at)[..., 0], wanted, rtol=0.03, atol=0.1)
+    probs, _ = sac_discrete.policy(q.apply(learner.params.actor, at)[..., 0])
+    np.testing.assert_allclose(probs, jax.nn.softmax(wanted / temperature), atol=0.12)
+
+
+def test_an_action_of_no_probability_adds_nothing():
+    logits = jnp.array([[0.0, -200.0, 1.0]])
+    probs, log_probs = sac_discrete.policy(logits)
+    assert jnp.isfinite(probs * log_probs).all()
+    slope = jax.grad(lambda x: (jnp.multiply(*sac_discrete.policy(x))).sum())(logits)
+    assert jnp.isfinite(slope).all()
+
+
+def test_the_discrete_losses_change_only_what_they_are_of():
+    q = q_function(OBS, 3, hidden_sizes=(4,))
+    params = sac_discrete.Params(
+        q.init(KEY), jax.vmap(q.init)(jax.random.split(KEY, 2)), jnp.float32(0.3)
+    )
+    rows = batch()._replace(action=jnp.arange(32) % 3)
+    grad = jax.grad(lambda p, goal: sac_discrete.loss(p, goal, rows, q, 0.5)[0])
+    one, two = grad(params, jnp.zeros(32)), grad(params, jnp.ones(32))
+    jax.tree.map(np.testing.assert_array_equal, one.actor, two.actor)
+    assert jax.flatten_util.ravel_pytree(one.critics)[0].any()
+    probs, log_probs = sac_discrete.policy(q.apply(params.actor, rows.obs)[..., 0])
+    entropy = -(probs * log_probs).sum(1).mean()
+    assert one.log_temperature == pytest.approx(float(entropy - 0.5), abs=1e-5)
+
+
+# --- what cannot be
+
+
+@dataclasses.dataclass(frozen=True)
+class Unbounded(Walk):
+    name = "test/unbounded"
+    action_space = Box.of(-np.inf, np.inf, (1,))
+
+
+@pytest.mark.parametrize(
+    ("module", "env", "settings", "said"),
+    [
+        (sac, "gymnax/CartPole-v1", {},
+         "env='gymnax/CartPole-v1': SAC needs continuous actions, not Discrete(n=2)"),
+        (td3, "gymnax/CartPole-v1", {}, "env='gymnax/CartPole-v1': TD3 needs continuous"),
+        (ddpg, "gymnax/CartPole-v1", {}, "env='gymnax/CartPole-v1': DDPG needs continuous"),
+        (sac_discrete, PENDULUM, {}, f"env='{PENDULUM}': discrete SAC needs discrete actions"),
+        (sac, Unbounded(), {},
+         "env='test/unbounded': SAC needs finite action bounds, not -inf to inf"),
+        (sac, PENDULUM, {"policy_period": -1}, "policy_period=-1: must be positive"),
+        (td3, PENDULUM, {"policy_period": 0}, "policy_period=0: must be positive"),
+        (sac, PENDULUM, {"target_critics": 3},
+         "target_critics=3: must be at most num_critics=2"),
+        (sac, PENDULUM, {"dropout": 1.0}, "dropout=1.0: must be from 0 to below 1"),
+        (ddpg, PENDULUM, {"capacity": 100}, "capacity=100: must hold a batch, batch_size=256"),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_is_one_line_before_anything_compiles(module, env, settings, said):
+    env = purerl.make(env) if isinstance(env, str) else env
+    with pytest.raises(UsageError) as error:
+        module.make(env, module.Config(**settings))
+    assert str(error.value).startswith(said)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("hparams", "said"),
+    [
+        ({"initial_temperature": -1.0}, "initial_temperature=-1: must be at least 0"),
+        ({"discount": [0.9, 1.5]}, "discount=1.5: must be from 0 to 1"),
+        ({"critic_learning_rate": float("nan")}, "critic_learning_rate=nan: must be at least 0"),
+    ],
+)
+def test_a_hyperparameter_out_of_bounds(hparams, said):
+    agent = sac.make(purerl.make(PENDULUM))
+    with pytest.raises(UsageError) as error:
+        purerl.train(agent, 10_000, hparams=agent.hparams._replace(**hparams))
+    assert str(error.value) == said
+
+
+def test_discrete_spaces_of_integers_are_not_continuous():
+    integers = dataclasses.replace(Unbounded(), **{})
+    object.__setattr__(integers, "action_space", Discrete(3))
+    with pytest.raises(UsageError, match="needs continuous actions"):
+        td3.make(integers)
