@@ -2,11 +2,13 @@
 
     python benchmarks/learning.py                       every task; hours on a laptop
     python benchmarks/learning.py ppo-cartpole ppo-acrobot
+    python benchmarks/learning.py --study sac-vs-ddpg   the same tasks, steps and seeds for both
 
 Results are merged into benchmarks/results/learning.json; `python benchmarks/tables.py` shows them.
 The score is the greedy evaluation return at the end: interquartile mean over seeds.
 """
 
+import argparse
 import json
 import os
 import subprocess
@@ -53,8 +55,35 @@ TASKS = {
     "pqn-cartpole": Task("experiments/pqn_gymnax.py --seeds 16", 495),
     "dqn-acrobot": Task("experiments/dqn_gymnax.py --env Acrobot-v1 --seeds 16", -90),
     "dqn-mountain_car": Task("experiments/dqn_gymnax.py --env MountainCar-v0 --seeds 16", -140),
+    "sac-pendulum": Task("experiments/sac_gymnax.py --seeds 16 --eval-episodes 64", -160),
+    "td3-pendulum": Task("experiments/td3_gymnax.py --seeds 16 --eval-episodes 64", -170),
+    "ddpg-pendulum": Task("experiments/ddpg_gymnax.py --seeds 16 --eval-episodes 64", -200),
+    "sac-inverted_pendulum": Task("experiments/sac_brax.py --seeds 16", 950),
+    "sac-hopper": Task("experiments/sac_brax.py --env hopper --seeds 4", None),
+    "sac-halfcheetah": Task("experiments/sac_brax.py --env halfcheetah --seeds 4", None),
     "dqn-breakout": Task("experiments/dqn_gymnax.py --env Breakout-MinAtar --seeds 4", None),
     "pqn-breakout": Task("experiments/pqn_gymnax.py --env Breakout-MinAtar --seeds 4", None),
+}
+
+
+SAME = {
+    "gymnax": ["Pendulum-v1 --total-steps 20000", "Reacher-misc --total-steps 50000"],
+    "brax": [
+        "inverted_pendulum --total-steps 50000",
+        "reacher --total-steps 200000",
+        "hopper --total-steps 500000",
+        "halfcheetah --total-steps 500000",
+    ],
+}
+STUDIES = {
+    "sac-vs-ddpg": {
+        f"{algorithm}-{env.split()[0]}": Task(
+            f"experiments/{algorithm}_{suite}.py --env {env} --seeds 8 --eval-episodes 32", None
+        )
+        for suite, envs in SAME.items()
+        for env in envs
+        for algorithm in ("sac", "ddpg")
+    }
 }
 
 
@@ -83,17 +112,30 @@ def run(name: str, task: Task) -> dict[str, object]:
     }
 
 
-def main(names: list[str]) -> int:
-    for name in names:
-        choose("task", name, TASKS)
+def keep(path: Path, name: str, entry: dict[str, object]) -> None:
+    """Merge one entry into a file of results."""
+    known = json.loads(path.read_text()) if path.exists() else {}
+    path.write_text(json.dumps(dict(sorted((known | {name: entry}).items())), indent=1) + "\n")
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
+    parser.add_argument("tasks", nargs="*", help="by default all")
+    parser.add_argument("--study", help=f"instead of tasks: {', '.join(STUDIES)}")
+    given = parser.parse_args()
+    if given.study:
+        choose("study", given.study, STUDIES)
+    tasks = STUDIES[given.study] if given.study else TASKS
+    for name in given.tasks:
+        choose("task", name, tasks)
+    path = RESULTS.with_name(f"{given.study}.json") if given.study else RESULTS
     failed = []
-    for name in names or TASKS:
-        print(f"== {name}: python {TASKS[name].command}", flush=True)
-        entry = run(name, TASKS[name])
-        known = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
-        RESULTS.write_text(
-            json.dumps(dict(sorted((known | {name: entry}).items())), indent=1) + "\n"
-        )
+    for name in given.tasks or tasks:
+        print(f"== {name}: python {tasks[name].command}", flush=True)
+        entry = run(name, tasks[name])
+        keep(path, name, entry)
         failed += [name] if entry["passed"] is False else []
     print(f"below their gate: {', '.join(failed)}" if failed else "all at or above their gates")
     return 1 if failed else 0
@@ -101,6 +143,6 @@ def main(names: list[str]) -> int:
 
 if __name__ == "__main__":
     try:
-        sys.exit(main(sys.argv[1:]))
+        sys.exit(main())
     except UsageError as error:
         sys.exit(f"error: {error}")

@@ -1,16 +1,18 @@
-"""How fast is learning from replay? DQN beside Rejax, and the replay beside flashbax, as JSON.
+"""How fast is learning from replay? DQN and SAC beside Rejax, replay beside flashbax, as JSON.
 
     python benchmarks/off_policy.py
     python benchmarks/off_policy.py --rejax DIR         DIR: a checkout of Rejax, beside ours
-    python benchmarks/off_policy.py --only dqn | replay
+    python benchmarks/off_policy.py --only dqn | sac | replay
 
 Everything that is compared runs in one process, alternating, and is reported as the median of
 several repeats, without compiling. DQN: CartPole, 10 environments, one gradient step of 128 rows
-for every step of them, double, 64-64 networks. Results are merged into
+for every step of them, double, 64-64 networks. SAC: Pendulum, one environment, one gradient step of
+256 rows for every step of it, 64-64 networks. Results are merged into
 benchmarks/results/off_policy.json; `python benchmarks/tables.py` shows them.
 """
 
 import argparse
+import functools
 import importlib
 import json
 import os
@@ -27,27 +29,24 @@ import jax.numpy as jnp
 from throughput import alternate
 
 import purerl
-from purerl.agents import dqn
+from purerl.agents import dqn, sac
 from purerl.engine.cohort import Cohort
 from purerl.engine.hosts import use_cores
 from purerl.engine.placement import place
 from purerl.engine.population import population
 from purerl.engine.programs import compile_programs
 from purerl.replay import Steps, ring
+from purerl.types import Agent
 
 RESULTS = Path(__file__).parent / "results" / "off_policy.json"
 NUM_ENVS, BATCH = 10, 128
 
 
-def our_dqn(members: int, capacity: int, steps: int) -> Callable[[], Any]:
+def our(agent: Agent, members: int, steps: int, **hparams: float) -> Callable[[], Any]:
     """A call that trains `members` members for `steps` environment steps each."""
-    config = dqn.Config(
-        num_envs=NUM_ENVS, batch_size=BATCH, capacity=capacity, activation="swish",
-        learning_starts=1000, target_period=1,
-    )  # fmt: skip
-    agent = dqn.make(purerl.make("gymnax/CartPole-v1"), config)
-    where, hparams = place(members), agent.hparams._replace(target_rate=0.01)
-    cohort = Cohort(population(hparams, members), where, compile_programs(agent, where, 1, 1))
+    where = place(members, cpu_batch=agent.cpu_batch)
+    chosen = agent.hparams._replace(**hparams)
+    cohort = Cohort(population(chosen, members), where, compile_programs(agent, where, 1, 1))
     iterations = steps // agent.steps_per_update
     cohort.advance(0, iterations, 10**6)  # so that learning has begun
     done = [iterations]
@@ -59,13 +58,11 @@ def our_dqn(members: int, capacity: int, steps: int) -> Callable[[], Any]:
     return call
 
 
-def rejax_dqn(members: int, capacity: int, steps: int) -> Callable[[], Any]:
-    """A call that runs Rejax's DQN for as many steps, without its evaluations."""
-    algorithm = importlib.import_module("rejax.algos").DQN.create(
-        env=_Five(), num_envs=NUM_ENVS, buffer_size=capacity, fill_buffer=1000,
-        batch_size=BATCH, total_timesteps=10**6, eval_freq=10**6, learning_rate=1e-3,
-        max_grad_norm=10.0, num_epochs=1, skip_initial_evaluation=True, ddqn=True,
-        target_update_freq=1, polyak=0.99,
+def rejax(name: str, members: int, steps: int, **settings: Any) -> Callable[[], Any]:
+    """A call that runs one of Rejax's algorithms for as many steps, without its evaluations."""
+    algorithm = getattr(importlib.import_module("rejax.algos"), name).create(
+        total_timesteps=10**6, eval_freq=10**6, skip_initial_evaluation=True, num_epochs=1,
+        target_update_freq=1, learning_rate=1e-3, **settings,
     )  # fmt: skip
     keys = jax.random.split(jax.random.PRNGKey(0), members)
     init = algorithm.init_state if members == 1 else jax.vmap(algorithm.init_state)
@@ -75,7 +72,7 @@ def rejax_dqn(members: int, capacity: int, steps: int) -> Callable[[], Any]:
     def iterate(state):
         # What `train` runs between two evaluations.
         more = lambda _, state: algorithm.train_iteration(state)
-        return jax.lax.fori_loop(0, steps // NUM_ENVS, more, state)
+        return jax.lax.fori_loop(0, steps // settings["num_envs"], more, state)
 
     run = iterate if members == 1 else jax.vmap(iterate)
     compiled = jax.jit(run, donate_argnums=0).lower(states).compile()
@@ -88,13 +85,47 @@ def rejax_dqn(members: int, capacity: int, steps: int) -> Callable[[], Any]:
     return call
 
 
-class _Five:
-    """gymnax's CartPole with the five-valued step of gymnax 0, for which Rejax was written."""
+def our_dqn(members: int, capacity: int, steps: int) -> Callable[[], Any]:
+    """Ten environments, one gradient step of 128 rows for every step of them."""
+    config = dqn.Config(
+        num_envs=NUM_ENVS, batch_size=BATCH, capacity=capacity, activation="swish",
+        learning_starts=1000, target_period=1,
+    )  # fmt: skip
+    agent = dqn.make(purerl.make("gymnax/CartPole-v1"), config)
+    return our(agent, members, steps, target_rate=0.01)
 
-    def __init__(self):
+
+def rejax_dqn(members: int, capacity: int, steps: int) -> Callable[[], Any]:
+    return rejax(
+        "DQN", members, steps, env=_Five("CartPole-v1"), num_envs=NUM_ENVS, buffer_size=capacity,
+        fill_buffer=1000, batch_size=BATCH, max_grad_norm=10.0, ddqn=True, polyak=0.99,
+    )  # fmt: skip
+
+
+def our_sac(members: int, steps: int) -> Callable[[], Any]:
+    """One environment, one gradient step of 256 rows for every step of it; Rejax's networks."""
+    config = sac.Config(
+        num_envs=1, batch_size=256, capacity=10_048, activation="swish", hidden_sizes=(64, 64),
+        learning_starts=256,
+    )  # fmt: skip
+    return our(sac.make(purerl.make("gymnax/Pendulum-v1"), config), members, steps)
+
+
+def rejax_sac(members: int, steps: int) -> Callable[[], Any]:
+    return rejax(
+        "SAC", members, steps, env=_Five("Pendulum-v1"), num_envs=1, buffer_size=10_000,
+        fill_buffer=256, batch_size=256, polyak=0.995, max_grad_norm=10.0,
+        agent_kwargs={"activation": "swish"},
+    )  # fmt: skip
+
+
+class _Five:
+    """A gymnax environment with the five-valued step of gymnax 0, for which Rejax was written."""
+
+    def __init__(self, name: str):
         import gymnax
 
-        self._env, self.default_params = gymnax.make("CartPole-v1")
+        self._env, self.default_params = gymnax.make(name)
 
     def __getattr__(self, name):
         if name == "_env":  # while it is being copied
@@ -107,7 +138,7 @@ class _Five:
 
 
 def _distrax() -> types.ModuleType:
-    """Its EpsilonGreedy: distrax itself does not import under jax 0.11."""
+    """What Rejax's DQN and SAC use of it: distrax itself does not import under jax 0.11."""
 
     class EpsilonGreedy:
         def __init__(self, preferences, epsilon):
@@ -117,30 +148,92 @@ def _distrax() -> types.ModuleType:
         def sample(self, seed):
             return jax.random.categorical(seed, jnp.log(self.probs))
 
+    class MultivariateNormalDiag:
+        def __init__(self, loc, scale_diag):
+            self.loc, self.scale = loc, scale_diag
+
+        def sample(self, seed):
+            return self.loc + self.scale * jax.random.normal(seed, self.loc.shape)
+
+        def log_prob(self, x):
+            return jax.scipy.stats.norm.logpdf(x, self.loc, self.scale).sum(-1)
+
+    class Tanh:
+        def forward_and_log_det(self, x):
+            return jnp.tanh(x), 2.0 * (jnp.log(2.0) - x - jax.nn.softplus(-2.0 * x))
+
     module = types.ModuleType("distrax")
-    vars(module).update(EpsilonGreedy=EpsilonGreedy)
+    vars(module).update(
+        EpsilonGreedy=EpsilonGreedy, MultivariateNormalDiag=MultivariateNormalDiag, Tanh=Tanh
+    )
     return module
 
 
-def rates(checkout: Path | None, steps: int, repeats: int) -> dict[str, Any]:
-    """Environment steps/s over all members, ours and the peer's in turn."""
+def beside(
+    checkout: Path | None,
+    ours: Callable[[], Callable[[], Any]],
+    theirs: Callable[[], Callable[[], Any]],
+    steps: tuple[int, int],
+    repeats: int,
+) -> dict[str, Any]:
+    """Environment steps/s over all members, ours and the peer's in turn.
+
+    Args:
+      checkout: of Rejax; without one only ours is run.
+      ours: makes the call that is timed.
+      theirs: likewise.
+      steps: of one call, of all members: ours and theirs.
+      repeats: how often each is timed.
+    """
+    calls, done = {"purerl": ours()}, {"purerl": steps[0], "rejax": steps[1]}
+    if checkout:
+        calls["rejax"] = theirs()
+    seconds = alternate(calls, repeats)
+    speed = {name: done[name] / statistics.median(t) for name, t in seconds.items()}
+    row: dict[str, Any] = {f"{k}_steps_per_second": round(v) for k, v in speed.items()}
+    row["seconds"] = {k: [round(t, 4) for t in v] for k, v in seconds.items()}
+    if checkout:
+        row["ratio"] = round(speed["purerl"] / speed["rejax"], 2)
+    return row
+
+
+def show(name: str, row: dict[str, Any]) -> None:
+    shown = ", ".join(f"{k} {v}" for k, v in row.items() if k != "seconds")
+    print(f"{name}: {shown}", flush=True)
+
+
+def dqn_rates(checkout: Path | None, steps: int, repeats: int) -> dict[str, Any]:
+    """By members and capacity."""
     out: dict[str, Any] = {}
     for members, capacity in ((1, 10_000), (8, 10_000), (1, 1_000_000)):
         each = steps // members
-        calls = {"purerl": our_dqn(members, capacity, each)}
-        if checkout:
-            peer = each if capacity == 10_000 else each // 20  # it is that slow
-            calls["rejax"] = rejax_dqn(members, capacity, peer)
-        seconds = alternate(calls, repeats)
-        done = {"purerl": members * each, "rejax": members * (each if capacity == 10_000 else peer)}
-        speed = {name: done[name] / statistics.median(t) for name, t in seconds.items()}
-        row: dict[str, Any] = {f"{k}_steps_per_second": round(v) for k, v in speed.items()}
-        row["seconds"] = {k: [round(t, 4) for t in v] for k, v in seconds.items()}
-        if checkout:
-            row["ratio"] = round(speed["purerl"] / speed["rejax"], 2)
+        peer = each if capacity == 10_000 else each // 20  # it is that slow
+        row = beside(
+            checkout,
+            functools.partial(our_dqn, members, capacity, each),
+            functools.partial(rejax_dqn, members, capacity, peer),
+            (members * each, members * peer),
+            repeats,
+        )
         out[f"members_{members}_capacity_{capacity}"] = row
-        shown = ", ".join(f"{k} {v}" for k, v in row.items() if k != "seconds")
-        print(f"DQN, {members} members, capacity {capacity:,}: {shown}", flush=True)
+        show(f"DQN, {members} members, capacity {capacity:,}", row)
+    return out
+
+
+def sac_rates(checkout: Path | None, steps: int, repeats: int) -> dict[str, Any]:
+    """By members; a gradient step an environment step, so these are updates/s as well."""
+    out: dict[str, Any] = {}
+    for members in (1, 8):
+        each = steps // members
+        row = beside(
+            checkout,
+            functools.partial(our_sac, members, each),
+            functools.partial(rejax_sac, members, each),
+            (members * each, members * each),
+            repeats,
+        )
+        out[f"members_{members}"] = row
+        show(f"SAC, {members} members", row)
     return out
 
 
@@ -220,7 +313,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
     parser.add_argument("--rejax", type=Path, help="a checkout of Rejax to run beside ours")
-    parser.add_argument("--only", choices=["dqn", "replay"])
+    parser.add_argument("--only", choices=["dqn", "sac", "replay"])
     parser.add_argument("--steps", type=int, default=160_000, help="a repeat, over all members")
     parser.add_argument("--repeats", type=int, default=5)
     given = parser.parse_args()
@@ -232,7 +325,9 @@ def main() -> None:
     entry: dict[str, Any] = {"cores": os.cpu_count(), "jax": jax.__version__}
     entry["date"] = time.strftime("%Y-%m-%d")
     if given.only in (None, "dqn"):
-        entry["dqn"] = rates(given.rejax, given.steps, given.repeats)
+        entry["dqn"] = dqn_rates(given.rejax, given.steps, given.repeats)
+    if given.only in (None, "sac"):
+        entry["sac"] = sac_rates(given.rejax, given.steps // 16, given.repeats)
     if given.only in (None, "replay"):
         entry["replay"] = [replay(n, given.repeats) for n in (10_000, 1_000_000)]
     known = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}

@@ -74,6 +74,15 @@ PRESETS: dict[str, dict[str, dict[str, Any]]] = {
         "*": {"total_steps": 1_000_000},
         "gymnax/*": {"total_steps": 100_000, "hidden_sizes": (64, 64)},
         "gymnax/Pendulum-v1": {"total_steps": 20_000, "learning_starts": 500},
+        "brax/*": {
+            "total_steps": 1_000_000, "num_envs": 64, "num_updates": 8, "capacity": 262_144,
+            "learning_starts": 8_192, "hidden_sizes": (128, 128), "normalize_obs": True,
+        },
+        "brax/inverted_pendulum": {
+            "total_steps": 100_000, "num_envs": 4, "num_updates": 2, "capacity": 100_000,
+            "learning_starts": 2_000, "hidden_sizes": (64, 64),
+        },
+        "brax/reacher": {"discount": 0.95},
     },
     "sac_discrete": {
         "*": {"total_steps": 500_000},
@@ -82,11 +91,29 @@ PRESETS: dict[str, dict[str, dict[str, Any]]] = {
         "*": {"total_steps": 1_000_000},
         "gymnax/*": {"total_steps": 100_000, "hidden_sizes": (64, 64)},
         "gymnax/Pendulum-v1": {"total_steps": 40_000},
+        "brax/*": {
+            "total_steps": 1_000_000, "num_envs": 64, "num_updates": 8, "capacity": 262_144,
+            "learning_starts": 8_192, "hidden_sizes": (128, 128), "normalize_obs": True,
+        },
+        "brax/inverted_pendulum": {
+            "total_steps": 100_000, "num_envs": 4, "num_updates": 2, "capacity": 100_000,
+            "learning_starts": 2_000, "hidden_sizes": (64, 64),
+        },
+        "brax/reacher": {"discount": 0.95},
     },
     "ddpg": {
         "*": {"total_steps": 1_000_000},
         "gymnax/*": {"total_steps": 100_000, "hidden_sizes": (64, 64)},
         "gymnax/Pendulum-v1": {"total_steps": 60_000},
+        "brax/*": {
+            "total_steps": 1_000_000, "num_envs": 64, "num_updates": 8, "capacity": 262_144,
+            "learning_starts": 8_192, "hidden_sizes": (128, 128), "normalize_obs": True,
+        },
+        "brax/inverted_pendulum": {
+            "total_steps": 100_000, "num_envs": 4, "num_updates": 2, "capacity": 100_000,
+            "learning_starts": 2_000, "hidden_sizes": (64, 64),
+        },
+        "brax/reacher": {"discount": 0.95},
     },
     "pqn": {
         "*": {"total_steps": 500_000},

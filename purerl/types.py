@@ -82,6 +82,8 @@ class Agent:
       config: the static settings they were made with.
       steps_per_update: environment steps of one `update`, over all its environments.
       learning_starts: environment steps before anything is learnt; a run must be longer.
+      cpu_batch: members that a CPU device runs abreast unless told otherwise: the larger an agent's
+        products, the fewer (docs/decisions/0003).
     """
 
     init: Callable[..., TrainState]
@@ -93,3 +95,4 @@ class Agent:
     config: Any
     steps_per_update: int
     learning_starts: int = 0
+    cpu_batch: int = 4

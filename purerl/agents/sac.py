@@ -335,7 +335,7 @@ def _make(env: Environment, config: Config) -> Agent:
     steps = num_envs * length * config.num_rounds
     return Agent(
         init, update, act, lambda batch: (), HParams(), env, config, steps,
-        config.learning_starts,
+        config.learning_starts, cpu_batch=1,
     )  # fmt: skip
 
 

@@ -5,8 +5,10 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.experimental import multihost_utils
+from jax.extend.core import ClosedJaxpr, jaxpr_as_fun
 from jax.sharding import AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as Spec
 
@@ -105,7 +107,7 @@ class Placement:
             return function
         rows, whole = Spec(POPULATION_AXIS), Spec()
         return jax.shard_map(
-            function,
+            _without_empty_constants(function),
             mesh=self.mesh,
             in_specs=tuple(rows if of_rows else whole for of_rows in specs),
             out_specs=rows,
@@ -125,6 +127,7 @@ def place(
     data_parallel: int | Literal["all"] = 1,
     batch: int | None = None,
     groups: int = 1,
+    cpu_batch: int = CPU_BATCH,
 ) -> Placement:
     """Choose the mesh and the groups for M members.
 
@@ -132,8 +135,9 @@ def place(
       members: M.
       devices: how many of `jax.devices()`; by default all that find work.
       data_parallel: devices that share the environments of each member.
-      batch: rows abreast in a shard, at most; by default all on an accelerator, CPU_BATCH on a CPU.
+      batch: rows abreast in a shard, at most; by default all, or on a CPU `cpu_batch`.
       groups: that a shard is at least cut into, if its members allow.
+      cpu_batch: see `batch`.
 
     Raises:
       UsageError: more devices than there are, or a number that does not divide them.
@@ -158,10 +162,28 @@ def place(
         devices=present[: shards * data],
     )
     if batch is None:
-        batch = CPU_BATCH if present[0].platform == "cpu" else members
+        batch = cpu_batch if present[0].platform == "cpu" else members
     share = -(-members // shards)
     groups = min(max(groups, -(-share // batch)), share)
     return Placement(members, -(-share // groups), mesh)
+
+
+def _without_empty_constants(function: Callable[..., Any]) -> Callable[..., Any]:
+    """`function`, with what it closes over made inside where that has no elements.
+
+    `x.at[:].set(y)` closes over indices of shape [0]. `shard_map` makes operands of constants, and
+    XLA 0.11 crashes the process when it finds that such an operand is used no more, as in
+    gymnax's SpaceInvaders on two devices.
+    """
+
+    def inner(*args: Any) -> Any:
+        closed, shapes = jax.make_jaxpr(function, return_shape=True)(*args)
+        made = lambda x: jnp.zeros(x.shape, x.dtype) if np.size(x) == 0 else x
+        closed = ClosedJaxpr(closed.jaxpr, [made(x) for x in closed.consts])
+        flat = jaxpr_as_fun(closed)(*jax.tree.leaves(args))
+        return jax.tree.unflatten(jax.tree.structure(shapes), flat)
+
+    return inner
 
 
 def on_host(tree: Any) -> Any:

@@ -109,8 +109,9 @@ def train(
     positive("eval_episodes", eval_episodes)
     positive("population_batch", 1 if population_batch is None else population_batch)
     where = place(
-        members.size, devices, data_parallel, population_batch, HALVING_GROUPS if halving else 1
-    )
+        members.size, devices, data_parallel, population_batch, HALVING_GROUPS if halving else 1,
+        agent.cpu_batch,
+    )  # fmt: skip
     if (num_envs := getattr(agent.config, "num_envs", where.data)) % where.data:
         raise UsageError(f"data_parallel={where.data}: must divide num_envs={num_envs}")
     settings = describe(

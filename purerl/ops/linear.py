@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 
 BLOCK = 128  # rows; 64 are as fast, 256 take a tenth longer
+FEW = 2**20  # multiplications of a product that is best transposed first
 
 
 @jax.custom_vjp
@@ -43,6 +44,9 @@ def _product(x: jax.Array, g: jax.Array) -> jax.Array:
 def _on_cpu(x: jax.Array, g: jax.Array) -> jax.Array:
     """x^T g, the fastest way for its shape."""
     rows, inputs, outputs = x.shape[0], x.shape[1], g.shape[1]
+    # Few rows: transposed first, the product is of the kind that XLA has a fast kernel for.
+    if rows <= 2 * BLOCK and rows * inputs * outputs <= FEW:
+        return jax.lax.optimization_barrier(x.T) @ g
     # Blocks pay while their partial sums, [I, O] each, stay smaller than what they sum over.
     if rows % BLOCK == 0 and rows > BLOCK and math.sqrt(inputs * outputs) <= BLOCK:
         in_blocks = lambda a: a.reshape(-1, BLOCK, a.shape[-1])
@@ -51,9 +55,6 @@ def _on_cpu(x: jax.Array, g: jax.Array) -> jax.Array:
     # the time of the tall one, which XLA would turn it back into without the barrier.
     if inputs >= 4 * outputs and rows >= BLOCK:
         return jax.lax.optimization_barrier(_product(g, x)).T
-    # Few rows: transposed first, the product is of the kind that XLA has a fast kernel for.
-    if rows <= BLOCK:
-        return jax.lax.optimization_barrier(x.T) @ g
     return _product(x, g)
 
 

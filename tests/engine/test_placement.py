@@ -3,6 +3,7 @@
 import re
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -52,6 +53,23 @@ def test_groups_cover_the_active_rows(members, shards, batch):
         assert groups.max() == -(-most // batch)
         by_shard = moved.reshape(shards, -1).sum(1)
         assert by_shard.max() - by_shard.min() <= 1
+
+
+def test_a_world_that_indexes_by_nothing_compiles_on_two_devices():
+    """XLA 0.11 crashed the process on shard_map's operands of no elements (SpaceInvaders)."""
+    if DEVICES < 2:
+        pytest.skip("needs two devices")
+    where = place(members=2, devices=2)
+    nothing = jnp.zeros(0, jnp.int32)
+
+    def body(x):
+        seen = x.at[nothing].set(jnp.zeros((0, 3)))  # closes over what has no elements
+        return jax.lax.fori_loop(0, 3, lambda i, y: y.at[nothing].set(0.0) + 1.0, seen)
+
+    run = jax.jit(where.each_shard(body, (True,)))
+    closed = jax.make_jaxpr(where.each_shard(body, (True,)))(jnp.zeros((2, 3)))
+    assert all(np.size(c) for c in closed.consts)
+    np.testing.assert_array_equal(run(jnp.zeros((2, 3))), 3.0)
 
 
 def test_what_is_chosen():
