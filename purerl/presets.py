@@ -68,7 +68,10 @@ PRESETS: dict[str, dict[str, dict[str, Any]]] = {
             "distribution": "categorical", "dueling": True, "n_step": 3, "prioritized": True,
             "noisy": True,
         },
-        "gymnax/*-MinAtar": {"v_min": -1.0},
+        "gymnax/*-MinAtar": {
+            "num_updates": 2, "batch_size": 64, "learning_rate": 5e-4, "target_period": 250,
+            "v_max": 30.0,
+        },
     },
     "sac": {
         "*": {"total_steps": 1_000_000},

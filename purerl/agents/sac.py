@@ -67,15 +67,21 @@ class HParams(NamedTuple):
     env_params: EnvParams = {}  # overrides of the environment's float parameters
 
 
-@pytree
-class Learner:
-    """Networks, the critics' target, the temperature's logarithm, and the Adam state of each."""
+class Params(NamedTuple):
+    """What gradients change: actor, critics with leaves [E, ...], the temperature's logarithm."""
 
     actor: Any
     critics: Any
+    log_temperature: Any
+
+
+@pytree
+class Learner:
+    """Networks and temperature, the critics' targets, and the Adam state of each."""
+
+    params: Params
     target: Any
-    log_temperature: jax.Array
-    opt_states: tuple[optax.OptState, optax.OptState, optax.OptState]
+    opt_states: Params
     obs_stats: statistics.Running
 
 
@@ -104,21 +110,17 @@ def sample(actor: Network, params: Any, obs: jax.Array, noise: jax.Array):
 
 
 def backup(
-    learner: Learner,
-    batch: Transitions,
-    actor: Network,
-    critics: Network,
-    config: Config,
-    draw: Draw,
-):
+    params: Params, target: Any, batch: Transitions, actor: Network, critics: Network,
+    config: Config, draw: Draw,
+) -> jax.Array:  # fmt: skip
     """float32 [N]: r + gamma (min Q'(s', a') - temperature log pi(a' | s')) (eq. 3 and 5)."""
-    action, log_prob = sample(actor, learner.actor, batch.next_obs, draw.following)
+    action, log_prob = sample(actor, params.actor, batch.next_obs, draw.following)
     dropout = (draw.key,) if config.dropout else ()
-    value = critics.apply(learner.target, batch.next_obs, action, *dropout)
+    value = critics.apply(target, batch.next_obs, action, *dropout)
     if config.target_critics < config.num_critics:
         rank = (draw.chosen.reshape(-1, 1) > draw.chosen.reshape(1, -1)).sum(1)
         value = jnp.where((rank < config.target_critics).reshape(-1, 1), value, jnp.inf)
-    soft = value.min(0) - jnp.exp(learner.log_temperature) * log_prob
+    soft = value.min(0) - jnp.exp(params.log_temperature) * log_prob
     return batch.reward + batch.discount * soft
 
 
@@ -132,15 +134,15 @@ def critic_loss(
 
 
 def actor_loss(
-    params: Any, learner: Learner, obs: jax.Array, actor: Network, critics: Network,
+    policy: Any, params: Params, obs: jax.Array, actor: Network, critics: Network,
     config: Config, draw: Draw,
 ):  # fmt: skip
     """temperature log pi(a | s) - Q(s, a) for fresh a (eq. 7) -> (scalar, mean of log pi)."""
-    action, log_prob = sample(actor, params, obs, draw.fresh)
+    action, log_prob = sample(actor, policy, obs, draw.fresh)
     dropout = (jax.random.fold_in(draw.key, 2),) if config.dropout else ()
-    value = critics.apply(learner.critics, obs, action, *dropout)
+    value = critics.apply(params.critics, obs, action, *dropout)
     value = value.min(0) if config.actor_values == "min" else value.mean(0)
-    temperature = jnp.exp(learner.log_temperature)
+    temperature = jnp.exp(params.log_temperature)
     return (temperature * log_prob - value).mean(), log_prob.mean()
 
 
@@ -178,27 +180,24 @@ def _make(env: Environment, config: Config) -> Agent:
     rows = config.num_updates * config.batch_size
     first = -(-config.learning_starts // (num_envs * length))  # the round that learns first
 
-    def optimizers(hparams: HParams) -> tuple[optax.GradientTransformation, ...]:
-        """Of the critics, the actor and the temperature."""
-        rates = (
-            hparams.critic_learning_rate,
-            hparams.actor_learning_rate,
-            hparams.temperature_learning_rate,
+    def optimizers(hparams: HParams) -> Params:
+        return Params(
+            optax.adam(hparams.actor_learning_rate),
+            optax.adam(hparams.critic_learning_rate),
+            optax.adam(hparams.temperature_learning_rate),
         )
-        return tuple(optax.adam(rate) for rate in rates)
 
     def init(key: Key, hparams: HParams) -> TrainState:
         actor_key, critic_key, env_key = jax.random.split(key, 3)
-        policy, values = actor.init(actor_key), critic.init(critic_key)
         log_temperature = jnp.log(jnp.float32(hparams.initial_temperature))
-        states = zip(optimizers(hparams), (values, policy, log_temperature), strict=True)
-        a, b, c = (adam.init(params) for adam, params in states)
+        params = Params(actor.init(actor_key), critic.init(critic_key), log_temperature)
+        states = Params(
+            *(adam.init(p) for adam, p in zip(optimizers(hparams), params, strict=True))
+        )
         shape = env.observation_space.shape if config.normalize_obs else ()
         # The target is a copy: the two are donated to the first iteration, each by itself.
-        target = jax.tree.map(jnp.copy, values)
-        learner = Learner(
-            policy, values, target, log_temperature, (a, b, c), statistics.init(shape)
-        )
+        target = jax.tree.map(jnp.copy, params.critics)
+        learner = Learner(params, target, states, statistics.init(shape))
         action = jax.ShapeDtypeStruct((size,), jnp.float32)
         experience = begin(env_key, env, num_envs, config.capacity, action, hparams.env_params)
         return TrainState(learner, experience)
@@ -232,7 +231,7 @@ def _make(env: Environment, config: Config) -> Agent:
 
         def behave(drawn, obs):
             noise, anything = drawn
-            chosen, _ = sample(actor, learner.actor, see(learner, obs), noise)
+            chosen, _ = sample(actor, learner.params.actor, see(learner, obs), noise)
             action = jnp.where(number < first, anything, chosen)
             return env_action(action), action
 
@@ -241,7 +240,7 @@ def _make(env: Environment, config: Config) -> Agent:
         )
         if config.normalize_obs:
             stats = statistics.update(learner.obs_stats, obs)
-            learner = Learner(**{**vars(learner), "obs_stats": stats})
+            learner = Learner(learner.params, learner.target, learner.opt_states, stats)
         return learner, experience, metrics
 
     def learn(drawn: Chance, number, learner: Learner, experience: Experience, hparams: HParams):
@@ -253,50 +252,47 @@ def _make(env: Environment, config: Config) -> Agent:
             next_obs=see(learner, batch.next_obs),
             reward=batch.reward * hparams.reward_scale,
         )
-        of_critics, of_actor, of_temperature = optimizers(hparams)
+        adam = optimizers(hparams)
 
-        def improve(learner, obs, draw):
+        def improve(params: Params, states: Params, obs, draw):
             """A step of the actor and of the temperature."""
-            values_state, policy_state, temperature_state = learner.opt_states
             gradient = jax.value_and_grad(actor_loss, has_aux=True)
             (loss, log_prob), grads = gradient(
-                learner.actor, learner, obs, actor, critic, config, draw
+                params.actor, params, obs, actor, critic, config, draw
             )
-            updates, policy_state = of_actor.update(grads, policy_state)
-            policy = optax.apply_updates(learner.actor, updates)
-            log_temperature = learner.log_temperature
+            updates, state = adam.actor.update(grads, states.actor)
+            policy, states = (
+                optax.apply_updates(params.actor, updates),
+                states._replace(actor=state),
+            )
+            log_temperature = params.log_temperature
             if config.temperature == "learned":
                 grad = temperature_gradient(log_prob, size * hparams.target_entropy)
-                change, temperature_state = of_temperature.update(grad, temperature_state)
-                log_temperature += change
-            states = values_state, policy_state, temperature_state
-            return (policy, log_temperature, states), (loss, -log_prob)
+                change, state = adam.log_temperature.update(grad, states.log_temperature)
+                log_temperature, states = (
+                    log_temperature + change,
+                    states._replace(log_temperature=state),
+                )
+            return Params(policy, params.critics, log_temperature), states, (loss, -log_prob)
 
-        def step(learner, now):
+        def step(learner: Learner, now):
             batch, draw, count = now
-            goal = backup(learner, batch, actor, critic, config, draw)
+            params, states = learner.params, learner.opt_states
+            goal = backup(params, learner.target, batch, actor, critic, config, draw)
             gradient = jax.value_and_grad(critic_loss, has_aux=True)
-            (loss, value), grads = gradient(learner.critics, goal, batch, critic, config, draw)
-            values_state, *others = learner.opt_states
-            updates, values_state = of_critics.update(grads, values_state)
-            values = optax.apply_updates(learner.critics, updates)
-            target = optax.incremental_update(values, learner.target, hparams.target_rate)
-            learner = Learner(
-                learner.actor, values, target, learner.log_temperature,
-                (values_state, *others), learner.obs_stats,
-            )  # fmt: skip
-            ask = lambda: improve(learner, batch.obs, draw)
+            (loss, value), grads = gradient(params.critics, goal, batch, critic, config, draw)
+            updates, state = adam.critics.update(grads, states.critics)
+            params = params._replace(critics=optax.apply_updates(params.critics, updates))
+            states = states._replace(critics=state)
+            target = optax.incremental_update(params.critics, learner.target, hparams.target_rate)
+            ask = lambda: improve(params, states, batch.obs, draw)
             if config.policy_period == 1:
-                improved, terms = ask()
+                params, states, terms = ask()
             else:
-                same = learner.actor, learner.log_temperature, learner.opt_states
-                improved, terms = jax.lax.cond(
-                    count % config.policy_period == 0,
-                    ask, lambda: (same, (jnp.float32(0.0), jnp.float32(0.0))),
-                )  # fmt: skip
-            policy, log_temperature, states = improved
-            learner = Learner(policy, values, target, log_temperature, states, learner.obs_stats)
-            return learner, (loss, value, *terms)
+                nothing = jnp.float32(0.0), jnp.float32(0.0)
+                due, skip = count % config.policy_period == 0, lambda: (params, states, nothing)
+                params, states, terms = jax.lax.cond(due, ask, skip)
+            return Learner(params, target, states, learner.obs_stats), (loss, value, *terms)
 
         by_update = lambda x: x.reshape(config.num_updates, config.batch_size, *x.shape[1:])
         counts = (number - first) * config.num_updates + 1 + jnp.arange(config.num_updates)
@@ -323,13 +319,13 @@ def _make(env: Environment, config: Config) -> Agent:
             learner, experience, jax.vmap(lambda key: chance(key, restart))(keys), clock,
             num_rounds=config.num_rounds, first=first,
         )  # fmt: skip
-        metrics |= {"policy/temperature": jnp.exp(learner.log_temperature)}
+        metrics |= {"policy/temperature": jnp.exp(learner.params.log_temperature)}
         return TrainState(learner, experience), metrics
 
     def act(key: Key, learner: Learner, carry: Any, obs: jax.Array, greedy: bool):
         shape = obs.shape[0], size
         noise = jnp.zeros(shape) if greedy else jax.random.normal(key, shape)
-        action, _ = sample(actor, learner.actor, see(learner, obs), noise)
+        action, _ = sample(actor, learner.params.actor, see(learner, obs), noise)
         return env_action(action), carry
 
     steps = num_envs * length * config.num_rounds

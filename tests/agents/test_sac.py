@@ -39,11 +39,10 @@ def networks(number=2, **critic):
 
 def learner(actor, critic, temperature=0.5):
     keys = jax.random.split(KEY, 3)
-    params = jax.tree.map(lambda x: 3.0 * x, actor.init(keys[0]))  # far from uniform
+    policy = jax.tree.map(lambda x: 3.0 * x, actor.init(keys[0]))  # far from uniform
     log_temperature = jnp.log(jnp.float32(temperature))
-    return sac.Learner(
-        params, critic.init(keys[1]), critic.init(keys[2]), log_temperature, ((), (), ()), ()
-    )
+    params = sac.Params(policy, critic.init(keys[1]), log_temperature)
+    return params, critic.init(keys[2])
 
 
 def draws(rows=32, number=2):
@@ -57,13 +56,13 @@ def draws(rows=32, number=2):
 
 def test_the_backup_of_sac_is_that_of_a_loop():
     actor, critic = networks()
-    now, rows, draw = learner(actor, critic), batch(), draws()
-    goal = sac.backup(now, rows, actor, critic, sac.Config(), draw)
+    (now, target), rows, draw = learner(actor, critic), batch(), draws()
+    goal = sac.backup(now, target, rows, actor, critic, sac.Config(), draw)
     for i in range(32):
         policy = actor.apply(now.actor, rows.next_obs[i : i + 1])
         before = policy.mean + jnp.exp(policy.log_std) * draw.following[i]
         action = jnp.tanh(before)
-        least = min(critic.apply(now.target, rows.next_obs[i : i + 1], action)[:, 0])
+        least = min(critic.apply(target, rows.next_obs[i : i + 1], action)[:, 0])
         soft = least - 0.5 * policy.log_prob(before)[0]
         wanted = float(rows.reward[i] + rows.discount[i] * soft)
         assert goal[i] == pytest.approx(wanted, abs=1e-4)
@@ -76,13 +75,13 @@ def test_the_backup_of_sac_is_that_of_a_loop():
 def test_the_target_is_the_least_of_a_random_subset(chosen):
     """All subsets of a size equally often; the minimum over the drawn ones, and only them."""
     actor, critic = networks(number=4)
-    now, rows = learner(actor, critic), batch(1)
+    (now, target), rows = learner(actor, critic), batch(1)
     config = sac.Config(num_critics=4, target_critics=chosen)
     draw = draws(1, 4)
     action, log_prob = sac.sample(actor, now.actor, rows.next_obs, draw.following)
-    values = np.asarray(critic.apply(now.target, rows.next_obs, action))[:, 0]
+    values = np.asarray(critic.apply(target, rows.next_obs, action))[:, 0]
     goal = jax.vmap(
-        lambda u: sac.backup(now, rows, actor, critic, config, draw._replace(chosen=u))[0]
+        lambda u: sac.backup(now, target, rows, actor, critic, config, draw._replace(chosen=u))[0]
     )(jax.random.uniform(KEY, (3000, 4)))
     soft = (goal - rows.reward[0]) / rows.discount[0] + 0.5 * log_prob[0]
     seen = [int(np.abs(values - x).argmin()) for x in np.asarray(soft)]
@@ -117,12 +116,12 @@ def test_the_density_of_actions_integrates_to_one_and_is_that_of_the_samples():
 def test_the_actor_s_gradient_is_that_of_finite_differences():
     """d(temperature log pi - Q) / d theta, and its part dQ/da da/dtheta by itself."""
     actor, critic = networks()
-    now, rows, draw = learner(actor, critic), batch(), draws()
+    (now, _), rows, draw = learner(actor, critic), batch(), draws()
     flat, back = jax.flatten_util.ravel_pytree(now.actor)
     direction = jax.random.normal(jax.random.key(3), flat.shape)
     direction /= jnp.linalg.norm(direction)
     for temperature in (0.0, 0.5):
-        here = dataclasses.replace(now, log_temperature=jnp.log(jnp.float32(temperature)))
+        here = now._replace(log_temperature=jnp.log(jnp.float32(temperature)))
 
         def loss(x, here=here):
             config = sac.Config()
@@ -171,9 +170,9 @@ def test_an_actor_that_is_updated_seldom_is_updated_when_due():
         )
         changed.append(
             (
-                differs(new.learner.critics, state.learner.critics),
-                differs(new.learner.actor, state.learner.actor),
-                differs(new.learner.log_temperature, state.learner.log_temperature),
+                differs(new.learner.params.critics, state.learner.params.critics),
+                differs(new.learner.params.actor, state.learner.params.actor),
+                differs(new.learner.params.log_temperature, state.learner.params.log_temperature),
             )
         )
         state = new
@@ -307,7 +306,7 @@ def test_the_best_action_and_its_value_through_truncations(module):
     number = 1 if module is ddpg else 2
     critic = critics(Walk.observation_space, Walk.action_space, number, hidden_sizes=(32,),
                      activation="relu")  # fmt: skip
-    values = found.critics if module is sac else found.params[1]
+    values = found.params[1]
     value = critic.apply(values, obs, (action - 2.0) / 2.0)
     np.testing.assert_allclose(value, 10.0, atol=0.7)
 
