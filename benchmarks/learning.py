@@ -61,8 +61,10 @@ TASKS = {
     "sac-inverted_pendulum": Task("experiments/sac_brax.py --seeds 16", 950),
     "sac-hopper": Task("experiments/sac_brax.py --env hopper --seeds 4", None),
     "sac-halfcheetah": Task("experiments/sac_brax.py --env halfcheetah --seeds 4", None),
-    "dqn-breakout": Task("experiments/dqn_gymnax.py --env Breakout-MinAtar --seeds 4", None),
-    "pqn-breakout": Task("experiments/pqn_gymnax.py --env Breakout-MinAtar --seeds 4", None),
+    # DQN after 5M frames in Young and Tian 2019, https://arxiv.org/abs/1903.03176, read off the
+    # learning curves of https://github.com/kenjyoung/MinAtar (there with sticky actions).
+    "dqn-breakout": Task("experiments/dqn_gymnax.py --env Breakout-MinAtar --seeds 4", 10),
+    "pqn-breakout": Task("experiments/pqn_gymnax.py --env Breakout-MinAtar --seeds 4", 10),
 }
 
 

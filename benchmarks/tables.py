@@ -86,7 +86,7 @@ def scaling(results: dict[str, Any]) -> list[str]:
 
 
 def off_policy(results: dict[str, Any]) -> list[str]:
-    """DQN by members and capacity, then the replay by itself."""
+    """DQN by members and capacity, SAC by members, then the replay by itself."""
     rows = [
         "| machine | members | capacity | purerl steps/s | Rejax steps/s | ratio |",
         "| --- | ---: | ---: | ---: | ---: | ---: |",
@@ -97,6 +97,17 @@ def off_policy(results: dict[str, Any]) -> list[str]:
             peer = row.get("rejax_steps_per_second")
             rows.append(
                 f"| {device}, {entry['cores']} cores | {members} | {int(capacity):,} |"
+                f" {row['purerl_steps_per_second']:,} | {f'{peer:,}' if peer else 'not run'} |"
+                f" {row.get('ratio', '')} |"
+            )
+    rows += ["", "SAC on Pendulum, one environment and a gradient step of 256 rows a step:", ""]
+    rows += ["| machine | members | purerl steps/s | Rejax steps/s | ratio |"]
+    rows += ["| --- | ---: | ---: | ---: | ---: |"]
+    for device, entry in results.items():
+        for name, row in entry.get("sac", {}).items():
+            peer = row.get("rejax_steps_per_second")
+            rows.append(
+                f"| {device}, {entry['cores']} cores | {name.split('_')[1]} |"
                 f" {row['purerl_steps_per_second']:,} | {f'{peer:,}' if peer else 'not run'} |"
                 f" {row.get('ratio', '')} |"
             )
@@ -147,8 +158,8 @@ def main() -> None:
         "## Replay",
         "",
         "`python benchmarks/off_policy.py --rejax DIR`: DQN on CartPole, 10 environments and a",
-        "gradient step of 128 rows for every step of them, double, 64-64 networks with swish; in",
-        "turn in one process, medians.",
+        "gradient step of 128 rows for every step of them, double, 64-64 networks with swish; SAC",
+        "with the same networks; in turn in one process, medians.",
         "",
         *off_policy(read("off_policy.json")),
     ]

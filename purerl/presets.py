@@ -82,8 +82,9 @@ PRESETS: dict[str, dict[str, dict[str, Any]]] = {
             "learning_starts": 8_192, "hidden_sizes": (128, 128), "normalize_obs": True,
         },
         "brax/inverted_pendulum": {
-            "total_steps": 100_000, "num_envs": 4, "num_updates": 2, "capacity": 100_000,
-            "learning_starts": 2_000, "hidden_sizes": (64, 64),
+            "total_steps": 100_000, "num_envs": 4, "num_updates": 4, "capacity": 100_000,
+            "learning_starts": 2_000, "hidden_sizes": (64, 64), "n_step": 10,
+            "target_rate": 0.02,
         },
         "brax/reacher": {"discount": 0.95},
     },

@@ -77,6 +77,7 @@ CASES = [
             **REPLAY,
             num_updates=2,
             policy_period=2,
+            n_step=2,
             num_critics=3,
             layer_norm=True,
             dropout=0.1,

@@ -11,6 +11,7 @@ from tables import RandomMDP, trained
 
 import purerl
 from purerl.agents import ddpg, sac, sac_discrete, td3
+from purerl.engine.population import check_bounds, population
 from purerl.envs import TimeStep
 from purerl.errors import UsageError
 from purerl.networks import critics, deterministic_actor, q_function, tanh_normal_actor
@@ -404,6 +405,11 @@ def test_a_hyperparameter_out_of_bounds(hparams, said):
     with pytest.raises(UsageError) as error:
         purerl.train(agent, 10_000, hparams=agent.hparams._replace(**hparams))
     assert str(error.value) == said
+
+
+def test_the_ends_of_the_bounds_are_allowed():
+    hparams = sac.HParams(discount=[0.0, 1.0], initial_temperature=0.0, critic_learning_rate=0.0)
+    check_bounds(population(hparams, 2))
 
 
 def test_discrete_spaces_of_integers_are_not_continuous():
