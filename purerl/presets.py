@@ -54,7 +54,7 @@ PRESETS: dict[str, dict[str, dict[str, Any]]] = {
             "total_steps": 5_000_000, "num_envs": 16, "num_updates": 4, "batch_size": 32,
             "capacity": 102_400, "learning_starts": 5_120, "hidden_sizes": (128, 128),
             "target_period": 1_000, "exploration_fraction": 0.1, "epsilon_end": 0.01,
-            "v_max": 50.0,
+            "v_max": 10.0,
         },
     },
     "c51": {
@@ -70,7 +70,6 @@ PRESETS: dict[str, dict[str, dict[str, Any]]] = {
         },
         "gymnax/*-MinAtar": {
             "num_updates": 2, "batch_size": 64, "learning_rate": 5e-4, "target_period": 250,
-            "v_max": 30.0,
         },
     },
     "sac": {
