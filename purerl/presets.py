@@ -82,7 +82,7 @@ PRESETS: dict[str, dict[str, dict[str, Any]]] = {
         },
         "brax/inverted_pendulum": {
             "total_steps": 100_000, "num_envs": 4, "num_updates": 4, "capacity": 100_000,
-            "learning_starts": 2_000, "hidden_sizes": (64, 64), "n_step": 10,
+            "learning_starts": 2_000, "hidden_sizes": (64, 64), "n_step": 20,
             "target_rate": 0.02,
         },
         "brax/reacher": {"discount": 0.95},
