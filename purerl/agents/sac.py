@@ -169,7 +169,7 @@ def _make(env: Environment, config: Config) -> Agent:
     check(env, config)
     space = env.action_space
     assert isinstance(space, Box)
-    size = max(1, space.low.size)
+    size = space.low.size
     tower: dict[str, Any] = {"hidden_sizes": config.hidden_sizes, "activation": config.activation}
     actor = tanh_normal_actor(env.observation_space, space, **tower)
     critic = critics(
@@ -190,7 +190,8 @@ def _make(env: Environment, config: Config) -> Agent:
 
     def init(key: Key, hparams: HParams) -> TrainState:
         actor_key, critic_key, env_key = jax.random.split(key, 3)
-        log_temperature = jnp.log(jnp.float32(hparams.initial_temperature))
+        # A temperature of 0 has no logarithm, and a learner must be finite.
+        log_temperature = jnp.log(jnp.maximum(jnp.float32(hparams.initial_temperature), 1e-30))
         params = Params(actor.init(actor_key), critic.init(critic_key), log_temperature)
         states = Params(
             *(adam.init(p) for adam, p in zip(optimizers(hparams), params, strict=True))
@@ -218,10 +219,8 @@ def _make(env: Environment, config: Config) -> Agent:
                 jax.random.uniform(uniform_key, shape, minval=-1.0),
             )
 
-        steps, updates = (
-            chances(steps_key, restart, num_envs, length, behaviour),
-            config.num_updates,
-        )
+        steps = chances(steps_key, restart, num_envs, length, behaviour)
+        updates = config.num_updates
         noise = jax.random.normal(noise_key, (2, updates, config.batch_size, size))
         chosen = jax.random.uniform(chosen_key, (updates, config.num_critics))
         draws = Draw(noise[0], noise[1], chosen, jax.random.split(dropout_key, updates))
@@ -263,19 +262,14 @@ def _make(env: Environment, config: Config) -> Agent:
                 params.actor, params, obs, actor, critic, config, draw
             )
             updates, state = adam.actor.update(grads, states.actor)
-            policy, states = (
-                optax.apply_updates(params.actor, updates),
-                states._replace(actor=state),
-            )
-            log_temperature = params.log_temperature
+            params = params._replace(actor=optax.apply_updates(params.actor, updates))
+            states = states._replace(actor=state)
             if config.temperature == "learned":
                 grad = temperature_gradient(log_prob, size * hparams.target_entropy)
                 change, state = adam.log_temperature.update(grad, states.log_temperature)
-                log_temperature, states = (
-                    log_temperature + change,
-                    states._replace(log_temperature=state),
-                )
-            return Params(policy, params.critics, log_temperature), states, (loss, -log_prob)
+                params = params._replace(log_temperature=params.log_temperature + change)
+                states = states._replace(log_temperature=state)
+            return params, states, (loss, -log_prob)
 
         def step(learner: Learner, now):
             batch, draw, count = now
@@ -300,12 +294,12 @@ def _make(env: Environment, config: Config) -> Agent:
         counts = (number - first) * config.num_updates + 1 + jnp.arange(config.num_updates)
         now = jax.tree.map(by_update, batch), drawn.draws, counts
         learner, (loss, value, policy_loss, entropy) = jax.lax.scan(step, learner, now)
-        steps_of_actor = jnp.maximum((counts % config.policy_period == 0).sum(), 1)
         return learner, {
             "loss/critic": loss.mean(),
             "value/mean": value.mean(),
-            "loss/policy": policy_loss.sum() / steps_of_actor,
-            "policy/entropy": entropy.sum() / steps_of_actor,
+            # Zero where the actor waits: of every policy_period steps one counts.
+            "loss/policy": config.policy_period * policy_loss.mean(),
+            "policy/entropy": config.policy_period * entropy.mean(),
         }
 
     def update(

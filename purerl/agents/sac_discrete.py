@@ -157,7 +157,8 @@ def _make(env: Environment, config: Config, q: QFunction | None) -> Agent:
     def init(key: Key, hparams: HParams) -> TrainState:
         actor_key, critic_key, env_key = jax.random.split(key, 3)
         critics = jax.vmap(network.init)(jax.random.split(critic_key, 2))
-        log_temperature = jnp.log(jnp.float32(hparams.initial_temperature))
+        # A temperature of 0 has no logarithm, and a learner must be finite.
+        log_temperature = jnp.log(jnp.maximum(jnp.float32(hparams.initial_temperature), 1e-30))
         params = Params(network.init(actor_key), critics, log_temperature)
         opt_state = optax.adam(hparams.learning_rate).init(params)
         # The target is a copy: the two are donated to the first iteration, each by itself.

@@ -183,6 +183,34 @@ def test_an_actor_that_is_updated_seldom_is_updated_when_due():
     assert [t for _, _, t in changed[10:]] == [False, False, True] * 5
 
 
+def metrics(period=1, **hparams):
+    """Of the last iteration of a short run, in which nothing is learnt."""
+    config = sac.Config(
+        policy_period=period, num_rounds=30, batch_size=512, capacity=600, learning_starts=30,
+        hidden_sizes=(8,),
+    )  # fmt: skip
+    agent = sac.make(purerl.make(PENDULUM), config)
+    still = dict.fromkeys([n for n in sac.HParams._fields if n.endswith("learning_rate")], 0.0)
+    chosen = agent.hparams._replace(**{**still, **hparams})
+    state, update = agent.init(KEY, chosen), jax.jit(agent.update)
+    for i in range(5):
+        clock = purerl.types.Clock(jnp.int32(i), jnp.int32(5))
+        state, found = update(jax.random.key(i), state, chosen, clock)
+    return state, found
+
+
+def test_what_an_actor_that_waits_reports_is_an_average_over_its_own_steps():
+    _, often = metrics(period=1)
+    _, seldom = metrics(period=3)
+    assert seldom["policy/entropy"] == pytest.approx(float(often["policy/entropy"]), abs=0.06)
+
+
+def test_a_temperature_of_zero_is_finite():
+    state, found = metrics(initial_temperature=0.0)
+    assert jnp.isfinite(jax.flatten_util.ravel_pytree(state.learner.params)[0]).all()
+    assert found["policy/temperature"] < 1e-20
+
+
 # --- TD3 and DDPG
 
 
