@@ -320,7 +320,7 @@ def cpu_options(optimisation: int) -> dict[str, Any]:
     A program that runs once is not worth optimising: initialising brax's inverted pendulum compiles
     in 2 instead of 6 CPU seconds at level 0. Level 2 instead of 3 takes a fifth off compiling the
     iteration, which then runs as fast to within the noise. Where a CPU has vectors of 512 bits XLA
-    uses 256 unless told: a round of DQN, which is mostly activations, takes 0.85 of the time.
+    uses 256 unless told, which is slower (decision 12).
     """
     if jax.default_backend() != "cpu":
         return {}
