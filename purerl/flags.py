@@ -14,6 +14,7 @@ import tyro
 
 from purerl import envs
 from purerl.engine.record import hparams_of, read_config
+from purerl.envs.matches import Opponent
 from purerl.errors import UsageError, nearest
 from purerl.presets import preset
 
@@ -79,13 +80,21 @@ class BraxFlags(RunFlags):
     """Physics environment steps for which each action is held."""
 
 
+@dataclasses.dataclass(frozen=True)
+class GameFlags(RunFlags):
+    """RunFlags, and that of games."""
+
+    opponent: Opponent | None = None
+    """Whom evaluations are played against; by default the strongest there is for the game."""
+
+
 NOT_SETTINGS = {
     "env", "run_dir", "resume", "devices", "logger", "distributed", "coordinator", "num_processes",
     "process_id",
 }  # fmt: skip
 """Of the flags, what does not decide the numbers, or is recorded elsewhere."""
 
-FLAGS = {"brax": BraxFlags, "gymnax": RunFlags, "probe": RunFlags}
+FLAGS = {"brax": BraxFlags, "game": GameFlags, "gymnax": RunFlags, "probe": RunFlags}
 """The flags of each suite of environments."""
 
 
@@ -144,7 +153,7 @@ def of_preset(
     of = lambda fields: {k: v for k, v in chosen.items() if k in fields}
     run = FLAGS[suite](env=name, **of([f.name for f in dataclasses.fields(FLAGS[suite])]))
     kwargs = env_kwargs(run)
-    for flag in ("backend", "episode_length", "action_repeat"):
+    for flag in ("backend", "episode_length", "action_repeat", "opponent"):
         if flag in kwargs and (given := flag_value(argv, f"--{flag.replace('_', '-')}")):
             kwargs[flag] = int(given) if given.isdigit() else given
     hparams = algorithm.HParams(**of(algorithm.HParams._fields))
@@ -177,6 +186,8 @@ def _of_run(algorithm: ModuleType, suite: str, path: Path):
 
 def env_kwargs(flags: RunFlags) -> dict[str, Any]:
     """What `purerl.make` is told besides the name."""
+    if isinstance(flags, GameFlags):
+        return {"opponent": flags.opponent} if flags.opponent else {}
     if not isinstance(flags, BraxFlags):
         return {}
     kwargs = {"episode_length": flags.episode_length, "action_repeat": flags.action_repeat}

@@ -118,6 +118,10 @@ PRESETS: dict[str, dict[str, dict[str, Any]]] = {
         },
         "brax/reacher": {"discount": 0.95},
     },
+    "alphazero": {
+        "*": {"total_steps": 1_000_000},
+        "game/tic_tac_toe": {"total_steps": 500_000},
+    },
     "pqn": {
         "*": {"total_steps": 500_000},
         "gymnax/*-MinAtar": {

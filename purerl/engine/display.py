@@ -49,10 +49,11 @@ class Display:
         _, kwargs = envs.spec(agent.env)
         details = "".join(f", {k}={v}" for k, v in kwargs.items())
         name = type(agent.config).__module__.rsplit(".", 1)[-1]
+        resets = getattr(agent.config, "reset_mode", None)  # a game always begins empty
         self._lines(
             ("purerl", f"{name} on {agent.env.name}{details}"),
             ("device", _devices(place)),
-            ("resets", agent.config.reset_mode),
+            *([("resets", resets)] if resets else []),
             ("members", _members(members, place)),
             ("steps", f"{steps:,} each, {steps * members.size:,} in all"),
             ("run", str(path) if path else "not written"),

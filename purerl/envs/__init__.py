@@ -1,10 +1,10 @@
-"""Environments: one contract, adapters for gymnax and brax, and `make`."""
+"""Environments: one contract, adapters for gymnax and brax, board games, and `make`."""
 
 import functools
 from collections.abc import Iterable
 from typing import Any
 
-from purerl.envs import brax, gymnax, probes
+from purerl.envs import brax, gymnax, matches, probes
 from purerl.envs.check import check
 from purerl.envs.environment import (
     Environment,
@@ -41,7 +41,7 @@ _specs: dict[int, tuple[str, dict[str, Any]]] = {}
 
 def registered() -> tuple[str, ...]:
     """Every name that `make` knows."""
-    return gymnax.names() + brax.names() + probes.names()
+    return gymnax.names() + brax.names() + matches.names() + probes.names()
 
 
 def make(name: str, **kwargs: Any) -> Environment:
@@ -54,7 +54,7 @@ def make(name: str, **kwargs: Any) -> Environment:
       name: one of `registered()`.
       **kwargs: brax: backend (spring where it has it), episode_length (1000), action_repeat (1)
         and what the brax environment takes; gymnax: what the gymnax environment's constructor
-        takes, and the fields of its parameters; probes: their fields.
+        takes, and the fields of its parameters; game: opponent; probes: their fields.
 
     Raises:
       UsageError: an unknown name or argument, or a backend that the environment lacks.
@@ -90,9 +90,11 @@ def spec(env: Environment) -> tuple[str, dict[str, Any]]:
 @functools.lru_cache(maxsize=None, typed=True)
 def _build(name: str, arguments: tuple[tuple[str, Any], ...]) -> Environment:
     suite, env_id = name.split("/", 1)
-    build = {"gymnax": gymnax.Gymnax, "brax": brax.Brax, "probe": probes.make}[suite]
+    build: dict[str, Any] = {
+        "gymnax": gymnax.Gymnax, "brax": brax.Brax, "game": matches.make, "probe": probes.make,
+    }  # fmt: skip
     try:
-        return build(env_id, **dict(arguments))
+        return build[suite](env_id, **dict(arguments))
     except UsageError:
         raise
     except (AssertionError, NotImplementedError, TypeError, ValueError) as error:

@@ -8,6 +8,7 @@ from purerl.networks.continuous import (
     tanh_normal_actor,
 )
 from purerl.networks.cores import CORES
+from purerl.networks.planning import Model, muzero_model, policy_value
 from purerl.networks.policy import ActorCritic, Policy, actor_critic, bind, to_env
 from purerl.networks.q_function import QFunction, QNetwork, q_function
 from purerl.networks.torsos import ACTIVATIONS, CNN, MLP, TORSOS, check_torso
@@ -17,6 +18,7 @@ __all__ = [
     "CNN",
     "CORES",
     "MLP",
+    "Model",
     "TORSOS",
     "ActorCritic",
     "Network",
@@ -29,6 +31,8 @@ __all__ = [
     "check_torso",
     "critics",
     "deterministic_actor",
+    "muzero_model",
+    "policy_value",
     "q_function",
     "tanh_normal_actor",
     "to_env",

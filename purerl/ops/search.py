@@ -1,0 +1,88 @@
+"""Planning by tree search, with mctx, as one call for all agents that plan.
+
+Axes: N roots searched at once, A actions. A recurrent function is mctx's: (params, key, action [N],
+embedding) -> (mctx.RecurrentFnOutput, embedding), with the discount -1 (times gamma) where the
+other player moves next.
+"""
+
+from collections.abc import Callable
+from typing import Any, Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import mctx
+
+from purerl.types import Key
+
+type Search = Literal["gumbel", "puct"]
+
+
+class Plan(NamedTuple):
+    """What a search found.
+
+    Attributes:
+      action: int32 [N], to be taken.
+      weights: float32 [N, A], a better policy than the prior; 0 where a move may not be made.
+      value: float32 [N], of the root.
+    """
+
+    action: jax.Array
+    weights: jax.Array
+    value: jax.Array
+
+
+def plan(
+    params: Any,
+    key: Key,
+    root: tuple[jax.Array, jax.Array, Any],
+    recurrent: Callable[..., Any],
+    *,
+    legal: jax.Array | None = None,
+    search: Search = "gumbel",
+    num_simulations: int,
+    considered: int = 16,
+    explore: bool = True,
+) -> Plan:
+    """Search from N roots; the key is consumed.
+
+    gumbel: actions by Gumbel top-k and sequential halving; the weights are the completed-Q
+    improvement of the prior, which is one in expectation with any number of simulations (Danihelka
+    et al. 2022, https://openreview.net/forum?id=bERaNdoegnO, eq. 11). puct: visit counts, Dirichlet
+    noise at the root (Schrittwieser et al. 2020, https://arxiv.org/abs/1911.08265, appendix B).
+
+    Args:
+      params: passed to `recurrent`.
+      key: consumed.
+      root: (prior logits [N, A], value [N], embedding with leaves [N, ...]).
+      recurrent: the model.
+      legal: bool [N, A], moves that may be made; by default all.
+      search: which of the two.
+      num_simulations: model steps from each root.
+      considered: gumbel: actions that are looked at from a root, at most.
+      explore: False takes the best found, without noise.
+    """
+    logits, value, embedding = root
+    # mctx expects floats: a learner in bfloat16 would still search in float32.
+    start: Any = mctx.RootFnOutput(prior_logits=logits, value=value, embedding=embedding)  # type: ignore
+    shared: dict[str, Any] = {
+        "params": params, "rng_key": key, "root": start, "recurrent_fn": recurrent,
+        "num_simulations": num_simulations,
+        "invalid_actions": None if legal is None else ~legal,
+    }  # fmt: skip
+    if search == "gumbel":
+        found: Any = mctx.gumbel_muzero_policy(
+            **shared, max_num_considered_actions=considered, gumbel_scale=float(explore)
+        )
+    else:
+        found = mctx.muzero_policy(
+            **shared,
+            dirichlet_fraction=0.25 if explore else 0.0,
+            temperature=1.0 if explore else 0.0,
+        )
+    action = found.action.astype(jnp.int32)
+    return Plan(action, found.action_weights, found.search_tree.node_values[:, 0])
+
+
+def masked(logits: jax.Array, legal: jax.Array) -> jax.Array:
+    """Logits [..., A] with those of moves that may not be made as low as can be."""
+    return jnp.where(legal, logits, jnp.finfo(logits.dtype).min)
