@@ -118,6 +118,11 @@ PRESETS: dict[str, dict[str, dict[str, Any]]] = {
         },
         "brax/reacher": {"discount": 0.95},
     },
+    "muzero": {
+        "*": {"total_steps": 500_000},
+        "gymnax/CartPole-v1": {"v_min": 0.0, "v_max": 100.0},
+        "game/*": {"discount": 1.0},
+    },
     "alphazero": {
         "*": {"total_steps": 1_000_000},
         "game/tic_tac_toe": {"total_steps": 500_000},

@@ -200,11 +200,28 @@ def transitions(ring: Ring, index: Index, n: int, discount: jax.Array | float) -
     next_obs = following.obs
     if ring.limit is not None:
         cut = _pick(steps.truncated[:, :n], last)
-        slot = ((index.time + last) // ring.limit) % ring.finals.shape[1]
-        final = ring.final_layout.unpack(over_devices(ring.finals[index.env, slot]))
+        final = _final(ring, Index(index.env, index.time + last))
         choose = lambda x, y: jnp.where(cut.reshape(cut.shape + (1,) * (x.ndim - 1)), x, y)
         next_obs = jax.tree.map(choose, final, next_obs)
     return Transitions(first.obs, first.action, reward, next_obs, decay)
+
+
+def final_observations(ring: Ring, index: Index, truncated: jax.Array) -> Any:
+    """The true final observation, leaves [M, ...], after the first truncation in each sequence.
+
+    Where bool [M, L] `truncated` is nowhere true, what comes has no meaning; None if episodes of
+    this environment are never truncated.
+    """
+    if ring.limit is None:
+        return None
+    return _final(ring, Index(index.env, index.time + truncated.argmax(1).astype(jnp.int32)))
+
+
+def _final(ring: Ring, index: Index) -> Any:
+    """The final observations kept for the steps of `index`, leaves [M, ...]."""
+    assert ring.limit is not None
+    slot = (index.time // ring.limit) % ring.finals.shape[1]
+    return ring.final_layout.unpack(over_devices(ring.finals[index.env, slot]))
 
 
 def _rows(ring: Ring, index: Index, length: int) -> jax.Array:

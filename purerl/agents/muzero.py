@@ -1,0 +1,374 @@
+"""MuZero: search in a model of rewards, values and policies that is learnt for the search alone.
+
+Schrittwieser et al. 2020, https://arxiv.org/abs/1911.08265, with the search and the policy target of
+Gumbel MuZero (Danihelka et al. 2022, https://openreview.net/forum?id=bERaNdoegnO) unless
+`search="puct"`, and Reanalyse (Schrittwieser et al. 2021, https://arxiv.org/abs/2104.06294) as an
+option. A game is played against itself, values of the other side counting negatively.
+
+Departures: rows are drawn evenly; time limits bootstrap from the true final observation, and what
+would follow one is not learnt from, where a termination is followed by zeros.
+Axes: B environments, K unrolled steps, n steps of a return, L = K + n + 1 steps of a sequence,
+N sequences, A actions, Z atoms.
+"""
+
+import functools
+from dataclasses import dataclass
+from typing import Any, Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import mctx
+import optax
+
+from purerl.envs import Environment, Restart, restarts
+from purerl.envs.matches import Match, SelfPlay
+from purerl.errors import UsageError, check_settings
+from purerl.experience import Experience, begin, collect, rounds
+from purerl.networks import Model, check_torso, muzero_model
+from purerl.ops import returns, two_hot
+from purerl.ops.q_learning import cross_entropy
+from purerl.ops.search import Plan, plan
+from purerl.replay import check_replay, ring
+from purerl.rollout import chances
+from purerl.spaces import Discrete
+from purerl.types import Agent, Clock, EnvParams, Key, Magnitude, Metrics, Share, TrainState, pytree
+
+
+@dataclass(frozen=True)
+class Config:
+    """Static settings: shapes, loop lengths and structure. A new value recompiles."""
+
+    num_envs: int = 32  # environments stepped in parallel by one member
+    unroll_length: int = 1  # steps of every environment in one round, then
+    num_updates: int = 1  # gradient steps
+    num_rounds: int = 16  # rounds in one iteration
+    batch_size: int = 128  # sequences of one gradient step
+    capacity: int = 102_400  # steps that are kept, of all environments
+    learning_starts: int = 2_048  # environment steps before the first gradient step
+    search: Literal["gumbel", "puct"] = "gumbel"  # how actions are found
+    num_simulations: int = 16  # model steps for each action
+    considered: int = 16  # gumbel: actions looked at, at most
+    model_steps: int = 5  # the model is unrolled for learning, K
+    n_step: int = 10  # rewards summed before a searched value
+    reanalyse: bool = False  # search again when learning, for fresh targets
+    opening: int = 4  # games: random moves before one, at most: 0 to so many
+    atoms: int = 51  # of the distributions of values and rewards
+    v_min: float = -1.0  # lowest of them
+    v_max: float = 1.0  # highest
+    latent_size: int = 64  # features of a latent state
+    torso: Literal["mlp", "cnn", "resnet"] = "mlp"  # of the representation
+    hidden_sizes: tuple[int, ...] = (64, 64)  # features of each dense layer
+    schedule: Literal["constant", "linear"] = "constant"  # learning rate over the run
+    reset_mode: Literal["pool", "full"] = "pool"  # starts: drawn each iteration or step
+
+
+class HParams(NamedTuple):
+    """Real numbers that only enter arithmetic: traced, so they sweep without recompiling."""
+
+    learning_rate: Magnitude = 1e-3  # Adam step size
+    weight_decay: Magnitude = 1e-4  # of every parameter, decoupled
+    discount: Share = 0.99  # weight of the next step's value, gamma
+    value_coef: Magnitude = 0.25  # weight of the value loss
+    max_grad_norm: Magnitude = 5.0  # gradients are scaled down to at most this global norm
+    reward_scale: float = 1.0  # multiplies rewards before learning
+    env_params: EnvParams = {}  # overrides of the environment's float parameters
+
+
+@pytree
+class Learner:
+    """Parameters, Adam's state, and the discount of a step in a search: negative in a game."""
+
+    params: Any
+    opt_state: optax.OptState
+    discount: jax.Array
+
+
+class Move(NamedTuple):
+    """What is kept of a step: the action, the searched policy [A], and the searched value."""
+
+    action: Any
+    weights: Any
+    value: Any
+
+
+class Targets(NamedTuple):
+    """What the model should say after k = 0 .. K steps, leaves [K + 1, N, ...], and what counts.
+
+    Attributes:
+      reward: of the k-th step; nothing for k = 0.
+      value: the n-step return from there.
+      weights: [A] the searched policy.
+      reward_mask: float32, 0 for k = 0 and after a truncation.
+      value_mask: 0 after a truncation; after a termination values of 0 are learnt.
+      policy_mask: 0 after either; 1 for k = 0 always.
+    """
+
+    reward: jax.Array
+    value: jax.Array
+    weights: jax.Array
+    reward_mask: jax.Array
+    value_mask: jax.Array
+    policy_mask: jax.Array
+
+
+def targets(
+    reward: jax.Array, terminated: jax.Array, truncated: jax.Array, weights: jax.Array,
+    next_value: jax.Array, n: int, discount: jax.Array | float,
+) -> Targets:  # fmt: skip
+    """Targets of sequences (Schrittwieser et al. 2020, eq. 4 and appendix G).
+
+    Args:
+      reward: [K + n, N].
+      terminated: bool [K + n, N].
+      truncated: bool [K + n, N].
+      weights: [K + 1, N, A].
+      next_value: [K + n, N] of the true successor of each step.
+      n: steps of a return.
+      discount: gamma, or -gamma where the other player moves next.
+    """
+    steps = reward.shape[0] - n  # K
+
+    def from_step(k: int):
+        part = lambda x: x[k : k + n]
+        total, weight, last = returns.n_step(
+            part(reward), part(terminated), part(truncated), discount
+        )
+        following = jnp.take_along_axis(part(next_value), last.reshape(1, -1), 0)[0]
+        return total + weight * following
+
+    value = jnp.stack([from_step(k) for k in range(steps + 1)])
+    running, over = [jnp.ones_like(terminated[0])], [jnp.zeros_like(terminated[0])]
+    for k in range(steps):
+        over.append(over[-1] | (running[-1] & terminated[k]))
+        running.append(running[-1] & ~terminated[k] & ~truncated[k])
+    alive, absorbed = jnp.stack(running), jnp.stack(over)
+    shift = lambda x, first: jnp.concatenate([first[None], x[:-1]])
+    none = jnp.zeros_like(reward[0])
+    return Targets(
+        reward=jnp.where(shift(alive, none > 0), shift(reward[: steps + 1], none), 0.0),
+        value=jnp.where(alive, value, 0.0),
+        weights=weights,
+        reward_mask=shift((alive | absorbed).astype(jnp.float32), none),
+        value_mask=(alive | absorbed).astype(jnp.float32),
+        policy_mask=alive.astype(jnp.float32),
+    )
+
+
+def optimizer(config: Config, hparams: HParams, clock: Clock) -> optax.GradientTransformation:
+    """Global-norm clipping, then AdamW; the schedule's horizon is the run, in iterations."""
+    left = 1.0 - clock.step / clock.total if config.schedule == "linear" else 1.0
+    adam = optax.adamw(hparams.learning_rate * left, weight_decay=hparams.weight_decay)
+    return optax.chain(optax.clip_by_global_norm(hparams.max_grad_norm), adam)
+
+
+def look_ahead(
+    params: Any, key: Key, obs: jax.Array, legal: jax.Array | None, model: Model, config: Config,
+    discount: jax.Array | float, explore: bool,
+) -> Plan:  # fmt: skip
+    """Search in the model from N observations; the key is consumed."""
+    atoms = two_hot.support(config.v_min, config.v_max, config.atoms)
+
+    def recurrent(params, key, action, latent):
+        del key
+        latent, reward = model.dynamics(params, latent, action)
+        logits, value = model.predict(params, latent)
+        reward = two_hot.decode(reward, atoms)
+        out: Any = mctx.RecurrentFnOutput(
+            reward=reward,  # type: ignore
+            discount=jnp.full_like(reward, discount),  # type: ignore
+            prior_logits=logits,  # type: ignore
+            value=two_hot.decode(value, atoms),  # type: ignore
+        )
+        return out, latent
+
+    latent = model.represent(params, obs)
+    logits, value = model.predict(params, latent)
+    root = logits, two_hot.decode(value, atoms), latent
+    return plan(
+        params, key, root, recurrent, legal=legal, search=config.search,
+        num_simulations=config.num_simulations, considered=config.considered, explore=explore,
+    )  # fmt: skip
+
+
+def loss(
+    params: Any, obs: jax.Array, action: jax.Array, goal: Targets, model: Model, config: Config,
+    hparams: HParams,
+):  # fmt: skip
+    """Cross-entropies of reward, value and policy over K unrolled steps -> (scalar, metrics).
+
+    Schrittwieser et al. 2020, eq. 1; the steps after the first weigh 1 / K, and gradients are halved
+    at the entrance of the dynamics (appendix G).
+
+    Args:
+      params: of the model.
+      obs: [N, ...].
+      action: int32 [K, N].
+      goal: Targets.
+      model: the network.
+      config: static settings.
+      hparams: real ones.
+    """
+    atoms = two_hot.support(config.v_min, config.v_max, config.atoms)
+    code = lambda x: two_hot.encode(x, atoms)
+    of = lambda mask, losses: (mask * losses).mean()
+    latent, terms = model.represent(params, obs), jnp.zeros(3)
+    for k in range(config.model_steps + 1):
+        now = jax.tree.map(lambda x, k=k: x[k], goal)
+        reward_loss = jnp.float32(0.0)
+        if k:
+            latent = 0.5 * latent + jax.lax.stop_gradient(0.5 * latent)
+            latent, reward = model.dynamics(params, latent, action[k - 1])
+            reward_loss = of(now.reward_mask, cross_entropy(reward, code(now.reward)))
+        logits, value = model.predict(params, latent)
+        value_loss = of(now.value_mask, cross_entropy(value, code(now.value)))
+        policy_loss = of(now.policy_mask, cross_entropy(logits, now.weights))
+        losses = jnp.stack([reward_loss, value_loss, policy_loss])
+        terms += losses / config.model_steps if k else losses
+    reward_loss, value_loss, policy_loss = terms
+    total = reward_loss + hparams.value_coef * value_loss + policy_loss
+    return total, {
+        "loss/reward": reward_loss, "loss/value": value_loss, "loss/policy": policy_loss,
+        "value/mean": goal.value[0].mean(),
+    }  # fmt: skip
+
+
+def make(env: Environment, config: Config = Config(), model: Model | None = None) -> Agent:
+    """MuZero for one environment; a model of your own replaces the built-in one.
+
+    Raises:
+      UsageError: a setting that cannot be, before anything compiles.
+    """
+    return _make(env, config, model)
+
+
+@functools.cache  # so that equal settings give the same agent, compiled once
+def _make(env: Environment, config: Config, model: Model | None) -> Agent:
+    check(env, config)
+    assert isinstance(env.action_space, Discrete)
+    num_actions = env.action_space.n
+    model = model or muzero_model(
+        env.observation_space, num_actions, atoms=config.atoms, latent_size=config.latent_size,
+        torso=config.torso, hidden_sizes=config.hidden_sizes,
+    )  # fmt: skip
+    # A game is lived from both sides, in turn: what follows is the other's.
+    match = env if isinstance(env, Match) else None
+    world, sign = (SelfPlay(match.game, config.opening), -1.0) if match else (env, 1.0)
+    allowed = jax.vmap(match.legal) if match else lambda obs: None
+    num_envs, length = config.num_envs, config.unroll_length
+    rows, span = config.num_updates * config.batch_size, config.model_steps + config.n_step
+    first = -(-config.learning_starts // (num_envs * length))  # the round that learns first
+
+    def init(key: Key, hparams: HParams) -> TrainState:
+        params_key, env_key = jax.random.split(key)
+        params = model.init(params_key)
+        opt_state = optimizer(config, hparams, Clock(jnp.int32(0), jnp.int32(1))).init(params)
+        number = lambda *shape: jax.ShapeDtypeStruct(shape, jnp.float32)
+        kept = Move(jax.ShapeDtypeStruct((), jnp.int32), number(num_actions), number())
+        experience = begin(env_key, world, num_envs, config.capacity, kept, hparams.env_params)
+        discount = jnp.float32(sign * hparams.discount)
+        return TrainState(Learner(params, opt_state, discount), experience)
+
+    def see(learner: Learner, key: Key, obs: jax.Array, explore: bool = True) -> Plan:
+        params, discount = learner.params, learner.discount
+        return look_ahead(params, key, obs, allowed(obs), model, config, discount, explore)
+
+    def expect(params: Any, obs: jax.Array) -> jax.Array:
+        """float32 [N]: the value of observations, without a search."""
+        _, value = model.predict(params, model.represent(params, obs))
+        return two_hot.decode(value, two_hot.support(config.v_min, config.v_max, config.atoms))
+
+    def live(drawn, number, learner: Learner, experience: Experience, restart: Restart, hparams):
+        """K steps of every environment, each after a search, into the ring."""
+
+        def behave(key, obs):
+            found = see(learner, key, obs)
+            return found.action, Move(found.action, found.weights, found.value)
+
+        experience, _, metrics = collect(
+            drawn[0], world, behave, experience, number * length, hparams.env_params, restart
+        )
+        return learner, experience, metrics
+
+    def learn(drawn, number, learner: Learner, experience: Experience, hparams, clock: Clock):
+        """U gradient steps on sequences drawn at once."""
+        (_, numbers, keys), replay = drawn, experience.replay
+        index = ring.uniform(numbers, replay, (number + 1) * length, span)
+        steps = ring.sequences(replay, index, span + 1)
+        final = ring.final_observations(replay, index, steps.truncated)
+        adam = optimizer(config, hparams, clock)
+
+        def step(learner: Learner, now):
+            (steps, final), key = now
+            by_time = lambda x: jnp.swapaxes(x, 0, 1)
+            lived = jax.tree.map(by_time, steps)  # [L, N, ...]
+            weights, value = lived.action.weights, lived.action.value
+            if config.reanalyse:
+                obs = lived.obs.reshape(-1, *lived.obs.shape[2:])
+                found = see(learner, key, obs)
+                weights = found.weights.reshape(weights.shape)
+                value = found.value.reshape(value.shape)
+            next_value = value[1:]
+            if final is not None:
+                after = expect(learner.params, final)
+                next_value = jnp.where(lived.truncated[:-1], after[None], next_value)
+            goal = targets(
+                lived.reward[:-1] * hparams.reward_scale, lived.terminated[:-1],
+                lived.truncated[:-1], weights[: config.model_steps + 1], next_value,
+                config.n_step, learner.discount,
+            )  # fmt: skip
+            action = lived.action.action[: config.model_steps]
+            gradient = jax.grad(loss, has_aux=True)
+            grads, terms = gradient(
+                learner.params, lived.obs[0], action, goal, model, config, hparams
+            )
+            updates, opt_state = adam.update(grads, learner.opt_state, learner.params)
+            params = optax.apply_updates(learner.params, updates)
+            return Learner(params, opt_state, learner.discount), terms
+
+        by_update = lambda x: x.reshape(config.num_updates, config.batch_size, *x.shape[1:])
+        now = jax.tree.map(by_update, (steps, final)), keys
+        learner, terms = jax.lax.scan(step, learner, now)
+        return learner, {name: x.mean() for name, x in terms.items()}
+
+    def update(
+        key: Key, state: TrainState, hparams: HParams, clock: Clock
+    ) -> tuple[TrainState, Metrics]:
+        pool_key, rounds_key = jax.random.split(key)
+        learner, experience = state
+        restart = restarts(pool_key, world, num_envs, hparams.env_params, config.reset_mode)
+
+        def chance(key):
+            """All that is random in one round, but for the searches."""
+            steps_key, rows_key, search_key = jax.random.split(key, 3)
+            steps = chances(steps_key, restart, num_envs, length)
+            search_keys = jax.random.split(search_key, config.num_updates)
+            return steps, jax.random.bits(rows_key, (rows,)), search_keys
+
+        drawn = jax.vmap(chance)(jax.random.split(rounds_key, config.num_rounds))
+        learner, experience, metrics = rounds(
+            functools.partial(live, restart=restart, hparams=hparams),
+            functools.partial(learn, hparams=hparams, clock=clock),
+            learner, experience, drawn, clock, num_rounds=config.num_rounds, first=first,
+        )  # fmt: skip
+        return TrainState(learner, experience), metrics
+
+    def act(key: Key, learner: Learner, carry: Any, obs: jax.Array, greedy: bool):
+        return see(learner, key, obs, explore=not greedy).action, carry
+
+    steps = num_envs * length * config.num_rounds
+    return Agent(
+        init, update, act, lambda batch: (), HParams(), env, config, steps, config.learning_starts
+    )
+
+
+def check(env: Environment, config: Config) -> None:
+    """Raise UsageError for a setting that cannot be."""
+    check_settings(config)
+    if not isinstance(env.action_space, Discrete):
+        raise UsageError(f"env={env.name!r}: MuZero needs discrete actions, not {env.action_space}")
+    check_torso(config.torso, env.observation_space)
+    check_replay(config, config.model_steps + config.n_step)
+    if config.v_min >= config.v_max:
+        raise UsageError(f"v_min={config.v_min}: must be below v_max={config.v_max}")
+    if config.atoms < 2:
+        raise UsageError(f"atoms={config.atoms}: must be at least 2")
