@@ -75,7 +75,7 @@ def render(
     loaded = load(run_dir)
     env = loaded.agent.env
     path = _output(Path(run_dir), env, output)
-    row = _member(Path(run_dir), loaded, member)
+    row = chosen_member(Path(run_dir), loaded, member)
     limit = env.max_episode_steps or MAX_EPISODE_STEPS
     episode = play(loaded, row, limit if steps is None else steps, seed)
     try:
@@ -142,7 +142,12 @@ def _output(run_dir: Path, env: Any, output: str | Path | None) -> Path:
     return path
 
 
-def _member(run_dir: Path, loaded: Loaded, member: Literal["best"] | int) -> int:
+def chosen_member(run_dir: Path, loaded: Loaded, member: Literal["best"] | int) -> int:
+    """The member that is meant, by number; "best" is the one with the best last evaluation.
+
+    Raises:
+      UsageError: no such member, or no evaluation to choose by.
+    """
     size = loaded.population.size
     if member != "best":
         if not 0 <= member < size:

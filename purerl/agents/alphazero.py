@@ -102,7 +102,7 @@ def look_ahead(
     return plan(
         params, key, (logits, value, board), recurrent, legal=jax.vmap(game.legal)(board),
         search=config.search, num_simulations=config.num_simulations,
-        considered=config.considered, explore=explore,
+        considered=config.considered, max_depth=game.shape[0] * game.shape[1], explore=explore,
     )  # fmt: skip
 
 

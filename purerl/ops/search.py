@@ -23,7 +23,8 @@ class Plan(NamedTuple):
     Attributes:
       action: int32 [N], to be taken.
       weights: float32 [N, A], a better policy than the prior; 0 where a move may not be made.
-      value: float32 [N], of the root.
+      value: float32 [N], of the root: what the actions tried are worth, under the weights. Not
+        mctx's mean over visits: sequential halving visits poor actions as often as good ones.
     """
 
     action: jax.Array
@@ -41,6 +42,7 @@ def plan(
     search: Search = "gumbel",
     num_simulations: int,
     considered: int = 16,
+    max_depth: int | None = None,
     explore: bool = True,
 ) -> Plan:
     """Search from N roots; the key is consumed.
@@ -59,6 +61,8 @@ def plan(
       search: which of the two.
       num_simulations: model steps from each root.
       considered: gumbel: actions that are looked at from a root, at most.
+      max_depth: of the tree; a game has no more moves than cells, and below an end a search would
+        go on to no use.
       explore: False takes the best found, without noise.
     """
     logits, value, embedding = root
@@ -66,7 +70,7 @@ def plan(
     start: Any = mctx.RootFnOutput(prior_logits=logits, value=value, embedding=embedding)  # type: ignore
     shared: dict[str, Any] = {
         "params": params, "rng_key": key, "root": start, "recurrent_fn": recurrent,
-        "num_simulations": num_simulations,
+        "num_simulations": num_simulations, "max_depth": max_depth,
         "invalid_actions": None if legal is None else ~legal,
     }  # fmt: skip
     if search == "gumbel":
@@ -79,8 +83,10 @@ def plan(
             dirichlet_fraction=0.25 if explore else 0.0,
             temperature=1.0 if explore else 0.0,
         )
-    action = found.action.astype(jnp.int32)
-    return Plan(action, found.action_weights, found.search_tree.node_values[:, 0])
+    tree = found.search_tree.summary()
+    tried = jnp.where(tree.visit_counts > 0, found.action_weights, 0.0) + 1e-30 * tree.visit_counts
+    value = (tried * tree.qvalues).sum(-1) / tried.sum(-1)
+    return Plan(found.action.astype(jnp.int32), found.action_weights, value)
 
 
 def masked(logits: jax.Array, legal: jax.Array) -> jax.Array:

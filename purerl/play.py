@@ -1,0 +1,129 @@
+"""Play a board game against a trained agent: `python -m purerl.play RUN_DIR`."""
+
+import dataclasses
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Annotated, Literal
+
+import jax
+import jax.numpy as jnp
+import tyro
+
+from purerl.engine.load import Loaded, load
+from purerl.envs import games
+from purerl.envs.matches import Match
+from purerl.errors import UsageError
+from purerl.experiment import INTERRUPTED, USAGE_ERROR
+from purerl.flags import parse_flags
+from purerl.render import chosen_member
+
+YOU, AGENT = "X", "O"
+
+
+@dataclasses.dataclass(frozen=True)
+class Flags:
+    """Whom you play against."""
+
+    run_dir: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN_DIR")]
+    """The directory of a run on a game, finished or not."""
+    member: Literal["best"] | int = "best"
+    """Whose policy, by number; by default that of the best last evaluation."""
+    first: Literal["you", "agent"] = "you"
+    """Who moves first."""
+
+
+def play(
+    loaded: Loaded,
+    member: int,
+    first: Literal["you", "agent"] = "you",
+    ask: Callable[[str], str] = input,
+    say: Callable[[str], None] = print,
+) -> int:
+    """One game in the terminal; "q" or the end of the input gives it up.
+
+    Args:
+      loaded: a run on a game.
+      member: whose policy, which plays greedily.
+      first: who moves first.
+      ask: shows a prompt and returns a line.
+      say: shows a line.
+
+    Returns:
+      1 if you win, -1 if you lose or give up, 0 after a draw.
+
+    Raises:
+      UsageError: the run's environment is no game.
+    """
+    agent = loaded.agent
+    if not isinstance(agent.env, Match):
+        raise UsageError(f"run_dir: is a run on {agent.env.name}; only games can be played")
+    game = agent.env.game
+    learner = jax.tree.map(lambda x: x[member], loaded.state.train.learner)
+    act = jax.jit(lambda key, obs: agent.act(key, learner, agent.initial_carry(1), obs, True)[0])
+    step, key = jax.jit(game.play), jax.random.key(0)
+    labels = {game.label(a): a for a in range(game.num_actions)}
+    board, yours = games.empty(game), first == "you"
+    say(f"{game.name}: you are {YOU}, the agent is {AGENT}; moves are as {', '.join(labels)}")
+    while True:
+        if yours:
+            say(games.show(game, board, YOU, AGENT))
+            action = _ask(game, board, labels, ask, say)
+            if action is None:
+                say("given up")
+                return -1
+        else:
+            key, now = jax.random.split(key)
+            action = int(act(now, games.observe(board)[None])[0])
+            say(f"the agent plays {game.label(game.turned(action))}")
+            if not game.legal(board)[action]:
+                say("which it may not: you win")
+                return 1
+        board, won, over = step(board, jnp.int32(action))
+        yours = not yours
+        if over:
+            say(games.show(game, board if yours else game.turn(board), YOU, AGENT))
+            say(("the agent wins" if yours else "you win") if won else "a draw")
+            return (-1 if yours else 1) * int(won)
+
+
+def _ask(
+    game: games.Game,
+    board: jax.Array,
+    labels: dict[str, int],
+    ask: Callable[[str], str],
+    say: Callable[[str], None],
+) -> int | None:
+    """The move that a person types; None to give up."""
+    legal = game.legal(board)
+    may = [label for label, action in labels.items() if legal[action]]
+    while True:
+        try:
+            word = ask("your move: ").strip().lower()
+        except EOFError:
+            return None
+        if word == "q":
+            return None
+        if word in may:
+            return labels[word]
+        say(f"{word!r}: must be one of {', '.join(may)}, or q to give up")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The command line; the exit code is 0, 2 after wrong input and 130 after an interrupt."""
+    argv = list(sys.argv[1:] if argv is None else argv)
+    try:
+        about = "Play a board game against the policy of a run."
+        flags = parse_flags(Flags, argv, about, prog="python -m purerl.play")
+        loaded = load(flags.run_dir)
+        play(loaded, chosen_member(flags.run_dir, loaded, flags.member), flags.first)
+    except UsageError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return USAGE_ERROR
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

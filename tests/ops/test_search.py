@@ -1,0 +1,101 @@
+"""Searches by exhaustive play and by the law of policy improvement."""
+
+import jax
+import jax.numpy as jnp
+import mctx
+import numpy as np
+import pytest
+
+from purerl.agents import alphazero
+from purerl.envs import games
+from purerl.networks import Network
+from purerl.ops.search import masked, plan
+
+KEY = jax.random.key(0)
+# A network that knows nothing: even priors, values of 0.
+BLANK = Network(
+    lambda key: (), lambda params, obs: (jnp.zeros((len(obs), 9)), jnp.zeros(len(obs)))
+)
+
+
+@pytest.mark.parametrize("search", ["gumbel", "puct"])
+def test_with_the_true_model_a_search_is_minimax(search):
+    game = games.GAMES["tic_tac_toe"]
+    solution = games.solve(game)
+    value_of = {b.tobytes(): v for b, v in zip(solution.boards, solution.value, strict=True)}
+    stones = (solution.boards != 0).sum((1, 2))
+    chosen = np.flatnonzero((stones >= 5) & ~solution.ended)[::40]
+    boards, value = jnp.asarray(solution.boards[chosen]), solution.value[chosen]
+    assert len(chosen) > 40
+    assert {-1, 0, 1} == set(value.tolist())
+    config = alphazero.Config(search=search, num_simulations=300)
+    look = lambda obs: alphazero.look_ahead((), KEY, obs, game, BLANK, config, explore=False)
+    found = jax.jit(look)(games.observe(boards))
+    assert jax.vmap(lambda board, action: game.legal(board)[action])(boards, found.action).all()
+    after, _, _ = jax.vmap(game.play)(boards, found.action)
+    reached = np.asarray([-value_of[np.asarray(b).tobytes()] for b in after])
+    np.testing.assert_array_equal(reached, value)  # every move is a best one
+    assert (np.round(np.asarray(found.value)) == value).mean() > 0.97
+    illegal = ~jax.vmap(game.legal)(boards)
+    assert jnp.where(illegal, found.weights, 0.0).max() == 0.0
+
+
+def deterministic_mdp(key, states=20, actions=5, discount=0.9):
+    """(next state [S, A], reward [S, A], policy logits [S, A], its values V [S] and Q [S, A])."""
+    keys = jax.random.split(key, 3)
+    following = jax.random.randint(keys[0], (states, actions), 0, states)
+    reward = jax.random.normal(keys[1], (states, actions))
+    logits = jax.random.normal(keys[2], (states, actions))
+    policy = jax.nn.softmax(logits)
+    moves = jnp.zeros((states, states))
+    moves = moves.at[jnp.arange(states)[:, None], following].add(policy)
+    value = jnp.linalg.solve(jnp.eye(states) - discount * moves, (policy * reward).sum(1))
+    return following, reward, logits, value, reward + discount * value[following]
+
+
+@pytest.mark.parametrize("simulations", [2, 4, 16])
+def test_a_gumbel_search_improves_the_policy_in_every_state(simulations):
+    """Danihelka et al. 2022, section 3.3: with exact Q, at any number of simulations."""
+    following, reward, logits, value, q = deterministic_mdp(jax.random.key(1))
+
+    def recurrent(params, key, action, state):
+        after = following[state, action]
+        out = mctx.RecurrentFnOutput(
+            reward=reward[state, action],
+            discount=jnp.full(action.shape, 0.9),
+            prior_logits=logits[after],
+            value=value[after],
+        )
+        return out, after
+
+    states = jnp.arange(len(value))
+    search = lambda key: plan(
+        (), key, (logits, value, states), recurrent, num_simulations=simulations
+    )
+    found = jax.jit(jax.vmap(search))(jax.random.split(KEY, 500))
+    acted = q[states, found.action]  # [keys, S]
+    error = acted.std(0) / np.sqrt(len(acted))
+    assert (acted.mean(0) >= value - 3 * error - 1e-4).all()
+    assert (acted.mean(0) - value).mean() > 0.1
+    improved = (found.weights * q).sum(-1)
+    assert (improved.mean(0) >= value - 1e-3).all()
+
+
+def test_puct_explores_unless_told_otherwise():
+    def recurrent(params, key, action, state):
+        zero = jnp.zeros(len(action))
+        out = mctx.RecurrentFnOutput(
+            reward=zero, discount=zero, prior_logits=jnp.zeros((len(action), 4)), value=zero
+        )
+        return out, state
+
+    root = jnp.zeros((64, 4)).at[:, 0].set(1.0), jnp.zeros(64), jnp.zeros(64)
+    settings = {"search": "puct", "num_simulations": 8}
+    search = lambda explore: plan((), KEY, root, recurrent, explore=explore, **settings)
+    assert len(set(search(True).action.tolist())) > 1
+    assert set(search(False).action.tolist()) == {0}
+
+
+def test_masked_logits_have_no_probability():
+    probs = jax.nn.softmax(masked(jnp.zeros(4), jnp.asarray([True, False, True, False])))
+    assert probs.tolist() == [0.5, 0.0, 0.5, 0.0]
