@@ -11,7 +11,7 @@ import toys
 from laws import LAWS, Case
 from reinforce_page import reinforce
 
-from purerl.agents import ddpg, dqn, ppo, pqn, sac, sac_discrete, td3
+from purerl.agents import alphazero, ddpg, dqn, muzero, ppo, pqn, sac, sac_discrete, td3
 
 TINY = {"num_envs": 4, "unroll_length": 8, "num_minibatches": 2, "num_epochs": 2}
 SMALL = {**TINY, "hidden_sizes": (8,)}
@@ -105,6 +105,21 @@ CASES = [
         "gymnax/Catch-bsuite",
         sac_discrete.Config(**REPLAY),
         sweep=("target_entropy", (0.3, 0.6)),
+    ),
+    Case(
+        "alphazero-tic-tac-toe",
+        alphazero,
+        "game/tic_tac_toe",
+        alphazero.Config(**SMALL, num_simulations=2),
+        env_kwargs=(("opponent", "random"),),
+    ),
+    Case(
+        "muzero-catch",
+        muzero,
+        "gymnax/Catch-bsuite",
+        muzero.Config(
+            **REPLAY, num_simulations=2, model_steps=1, n_step=2, latent_size=4, atoms=5
+        ),
     ),
     Case(
         "reinforce",

@@ -1,0 +1,186 @@
+"""MuZero's targets against a loop, its gradients against their scale, and what it learns."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import purerl
+from purerl.agents import muzero
+from purerl.agents.muzero import Config, targets
+from purerl.envs.matches import SelfPlay
+from purerl.ops import two_hot
+from purerl.types import Clock
+
+KEY = jax.random.key(0)
+K, N_STEP, ROWS, ACTIONS = 3, 4, 200, 2
+
+
+def sequences(seed=0, ends=0.15):
+    """What `targets` takes, at random, with ends of both kinds."""
+    rng = np.random.default_rng(seed)
+    shape = (K + N_STEP, ROWS)
+    end = rng.random(shape) < ends
+    cut = end & (rng.random(shape) < 0.5)
+    weights = rng.dirichlet(np.ones(ACTIONS), (K + 1, ROWS))
+    reward, following = rng.normal(size=shape), rng.normal(size=shape)
+    return [jnp.asarray(x) for x in (reward, end & ~cut, cut, weights, following)]
+
+
+@pytest.mark.parametrize("discount", [0.9, -1.0])
+def test_targets_equal_a_loop(discount):
+    given = sequences()
+    found = targets(*given, N_STEP, discount)
+    reward, terminated, truncated, weights, following = (np.asarray(x, float) for x in given)
+    for row in range(ROWS):
+        terminal = cut = False  # of the episode that the sequence begins in
+        for k in range(K + 1):
+            if k:  # the reward of the step before, which was made unless an end came earlier
+                assert found.reward_mask[k, row] == float(not cut)
+                wanted = 0.0 if terminal or cut else reward[k - 1, row]
+                assert found.reward[k, row] == pytest.approx(wanted, abs=1e-6)
+                if not (terminal or cut):
+                    terminal = bool(terminated[k - 1, row])
+                    cut = bool(truncated[k - 1, row])
+            assert found.policy_mask[k, row] == float(not (terminal or cut))
+            assert found.value_mask[k, row] == float(not cut)
+            total, factor = 0.0, 1.0
+            for i in range(k, k + N_STEP):
+                if terminal or cut:
+                    break
+                total += factor * reward[i, row]
+                factor *= discount
+                if terminated[i, row]:
+                    break
+                if truncated[i, row] or i == k + N_STEP - 1:
+                    total += factor * following[i, row]
+                    break
+            assert found.value[k, row] == pytest.approx(total, abs=1e-5)
+            np.testing.assert_allclose(found.weights[k, row], weights[k, row], rtol=1e-6)
+
+
+def test_an_episode_that_ends_with_its_first_step_is_learnt_from():
+    """The first-step mask of a peer is 1 - done_0: it drops what every terminal step teaches."""
+    reward, _, _, weights, following = sequences()
+    never = jnp.zeros_like(reward, bool)
+    found = targets(reward, never.at[0].set(True), never, weights, following, N_STEP, 0.9)
+    assert (found.policy_mask[0] == 1).all()
+    assert (found.value_mask[0] == 1).all()
+    np.testing.assert_allclose(found.value[0], reward[0], rtol=1e-6)
+    np.testing.assert_allclose(found.reward[1], reward[0], rtol=1e-6)
+    assert (found.reward_mask[1] == 1).all()
+    # After the end: absorbed, worth nothing, no policy.
+    assert (found.value[1:] == 0).all()
+    assert (found.value_mask[1:] == 1).all()
+    assert (found.policy_mask[1:] == 0).all()
+    # A truncation instead bootstraps, and nothing after it is learnt.
+    found = targets(reward, never, never.at[0].set(True), weights, following, N_STEP, 0.9)
+    np.testing.assert_allclose(found.value[0], reward[0] + 0.9 * following[0], rtol=1e-5)
+    assert (found.value_mask[1:] == 0).all()
+    assert (found.reward_mask[2:] == 0).all()
+    assert (found.reward_mask[1] == 1).all()
+
+
+CONFIG = Config(
+    num_envs=4, num_rounds=4, batch_size=16, capacity=400, learning_starts=80, num_simulations=4,
+    latent_size=8, hidden_sizes=(8,), atoms=11, model_steps=2, n_step=3, v_max=2.0,
+)  # fmt: skip
+
+
+def trained(env, config, updates, hparams=None, seed=0):
+    agent = muzero.make(env, config)
+    hparams = hparams or agent.hparams
+    state, update = agent.init(jax.random.key(seed), hparams), jax.jit(agent.update)
+    metrics = {}
+    for i in range(updates):
+        clock = Clock(jnp.int32(i), jnp.int32(updates))
+        key = jax.random.fold_in(jax.random.key(seed + 1), i)
+        state, metrics = update(key, state, hparams, clock)
+    return agent, state, metrics
+
+
+def expect(agent, state, obs):
+    """The value of observations, as the agent's network has it."""
+    config = agent.config
+    model = muzero.muzero_model(
+        agent.env.observation_space, agent.env.action_space.n, atoms=config.atoms,
+        latent_size=config.latent_size, torso=config.torso, hidden_sizes=config.hidden_sizes,
+    )  # fmt: skip
+    params = state.learner.params
+    _, value = model.predict(params, model.represent(params, obs))
+    return two_hot.decode(value, two_hot.support(config.v_min, config.v_max, config.atoms))
+
+
+@pytest.mark.parametrize(
+    ("name", "obs"), [("probe/discount", [[0.0], [1.0]]), ("probe/obs-value", [[-1.0], [1.0]])]
+)
+def test_it_learns_the_values_of_probes(name, obs):
+    env, discount = purerl.make(name), 0.9
+    hparams = muzero.HParams(learning_rate=1e-2, discount=discount)
+    agent, state, _ = trained(env, CONFIG, 100, hparams)
+    obs = jnp.asarray(obs)
+    wanted = jnp.asarray([0.9, 1.0]) if name == "probe/discount" else obs[:, 0]
+    np.testing.assert_allclose(expect(agent, state, obs), wanted, atol=0.08)
+
+
+def test_values_pass_through_truncations():
+    """The probe is worth 1 / (1 - gamma) though every episode of it is cut."""
+    env = purerl.make("probe/truncation")
+    hparams = muzero.HParams(learning_rate=1e-2, discount=0.5)
+    agent, state, _ = trained(env, CONFIG, 120, hparams)
+    key, obs = jax.random.key(3), []
+    world, first = env.reset(key)
+    obs.append(first)
+    wanted = env.optimal_value(jnp.stack(obs), 0.5)
+    np.testing.assert_allclose(expect(agent, state, jnp.stack(obs)), wanted, atol=0.15)
+
+
+def test_it_finds_the_better_action():
+    agent, state, _ = trained(purerl.make("probe/policy"), CONFIG, 60)
+    act = jax.jit(lambda obs: agent.act(KEY, state.learner, (), obs, True)[0])
+    action = act(jnp.zeros((8, 1)))
+    assert (action == 1).all()
+
+
+def test_reanalysed_targets_are_searched_afresh():
+    """With nothing learnt between, both are searches of one network: only the noise differs."""
+    still = muzero.HParams(learning_rate=0.0, weight_decay=0.0)
+    env = purerl.make("probe/policy")
+    *_, old = trained(env, CONFIG, 8, still)
+    fresh = Config(**{**vars(CONFIG), "reanalyse": True})
+    *_, new = trained(env, fresh, 8, still)
+    assert new["loss/policy"] == pytest.approx(float(old["loss/policy"]), rel=0.1)
+    assert new["value/mean"] == pytest.approx(float(old["value/mean"]), abs=0.05)
+
+
+def test_a_game_is_lived_from_both_sides():
+    env = purerl.make("game/tic_tac_toe")
+    agent, state, metrics = trained(env, CONFIG, 6)
+    assert state.learner.discount < 0
+    assert state.actor.env.env.shape == (4, 3, 3)
+    both = SelfPlay(env.game, CONFIG.opening)
+    assert agent.env is env
+    assert both.max_episode_steps is None
+    boards = jnp.asarray([[[1, -1, 1], [-1, 1, -1], [0, 0, 0]]], jnp.int8)
+    obs = jnp.stack([boards == 1, boards == -1], -1)
+    act = jax.jit(lambda key: agent.act(key, state.learner, (), obs, False)[0])
+    for seed in range(5):
+        assert int(act(jax.random.key(seed))[0]) >= 6  # never a cell that is taken
+    assert all(jnp.isfinite(x) for x in metrics.values())
+
+
+@pytest.mark.parametrize(
+    ("env", "changes", "said"),
+    [
+        ("gymnax/Pendulum-v1", {}, "env='gymnax/Pendulum-v1': MuZero needs discrete actions"),
+        ("gymnax/CartPole-v1", {"v_min": 2.0}, "v_min=2.0: must be below v_max=1.0"),
+        ("gymnax/CartPole-v1", {"atoms": 1}, "atoms=1: must be at least 2"),
+        ("gymnax/CartPole-v1", {"torso": "resnet"}, "torso='resnet': needs observations"),
+        ("gymnax/CartPole-v1", {"num_simulations": 0}, "num_simulations=0: must be positive"),
+        ("gymnax/CartPole-v1", {"capacity": 64}, "capacity=64: must hold a batch, batch_size=128"),
+    ],
+)
+def test_what_cannot_be_is_said_in_one_line(env, changes, said):
+    with pytest.raises(purerl.UsageError, match=said.replace("[", r"\[")) as caught:
+        muzero.make(purerl.make(env), Config(**changes))
+    assert "\n" not in str(caught.value)
