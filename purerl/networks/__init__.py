@@ -8,6 +8,7 @@ from purerl.networks.continuous import (
     tanh_normal_actor,
 )
 from purerl.networks.cores import CORES
+from purerl.networks.dynamics import Ensemble, Gaussian, gaussian_ensemble
 from purerl.networks.policy import ActorCritic, Policy, actor_critic, bind, to_env
 from purerl.networks.q_function import QFunction, QNetwork, q_function
 from purerl.networks.torsos import ACTIVATIONS, CNN, MLP, TORSOS, check_torso
@@ -19,6 +20,8 @@ __all__ = [
     "MLP",
     "TORSOS",
     "ActorCritic",
+    "Ensemble",
+    "Gaussian",
     "Network",
     "Policy",
     "QFunction",
@@ -29,6 +32,7 @@ __all__ = [
     "check_torso",
     "critics",
     "deterministic_actor",
+    "gaussian_ensemble",
     "q_function",
     "tanh_normal_actor",
     "to_env",
