@@ -356,7 +356,10 @@ def test_the_replay_holds_what_was_lived(lives):
 
 @pytest.mark.slow
 def test_a_learnt_model_predicts_what_happens():
-    """After 600 steps, plans of Pendulum are worth what the environment says, to a few percent."""
+    """After 600 steps, plans of 5 steps are worth what the environment says, to a few percent.
+
+    Not longer ones: upright the pendulum is unstable, and errors grow exponentially.
+    """
     settings = LEARNED | {
         "num_envs": 4, "unroll_length": 25, "num_updates": 400, "batch_size": 64,
         "capacity": 10_000, "hidden_sizes": (32, 32), "learning_starts": 300, "ensemble": 3,
@@ -365,12 +368,12 @@ def test_a_learnt_model_predicts_what_happens():
     agent = mpc.make(env, mpc.Config(**settings))
     learner = iterated(agent, 6)[-1].learner
     state, obs = jax.vmap(env.reset)(jax.random.split(KEY, 16))
-    action = jnp.repeat(jax.random.uniform(KEY, (16, 8, 5, 1), minval=-1.0), 3, 2)
+    action = jnp.repeat(jax.random.uniform(KEY, (16, 8, 2, 1), minval=-1.0), 3, 2)[:, :, :5]
     model = gaussian_ensemble(4, 4, 3, hidden_sizes=(32, 32), activation="swish")
     found = mpc.imagine(KEY, model, learner, obs, action, 4)
     wanted = mpc.simulate(KEY, env, state, 2.0 * action, 1.0, 1, {})
-    assert np.corrcoef(found.ravel(), wanted.ravel())[0, 1] > 0.98
-    assert jnp.abs(found - wanted).mean() < 0.15 * jnp.abs(wanted - wanted.mean()).mean()
+    assert np.corrcoef(found.ravel(), wanted.ravel())[0, 1] > 0.99
+    assert jnp.abs(found - wanted).mean() < 0.1 * jnp.abs(wanted - wanted.mean()).mean()
 
 
 # --- memory and bounds
