@@ -18,11 +18,20 @@ from purerl.configurations import Group, as_flags, expand
 from purerl.engine import Result, RunError, hosts, population, train
 from purerl.engine.display import show_sweep
 from purerl.engine.plan import Plan
-from purerl.engine.record import CONFIG, describe
+from purerl.engine.record import CONFIG, describe, read_config
 from purerl.engine.report import combine, together
 from purerl.engine.train import prepare
 from purerl.errors import UsageError
-from purerl.flags import NOT_SETTINGS, RunFlags, env_kwargs, flag_value, of_preset, parse, with_all
+from purerl.flags import (
+    FLAGS,
+    NOT_SETTINGS,
+    RunFlags,
+    env_kwargs,
+    flag_value,
+    of_preset,
+    parse,
+    with_all,
+)
 from purerl.types import Agent
 
 USAGE_ERROR, RUN_ERROR, INTERRUPTED = 2, 1, 130
@@ -30,7 +39,7 @@ USAGE_ERROR, RUN_ERROR, INTERRUPTED = 2, 1, 130
 
 def main(
     algorithm: ModuleType,
-    suite: str,
+    suite: str | None,
     default_env: str,
     argv: Sequence[str] | None = None,
     variant: str | None = None,
@@ -39,7 +48,7 @@ def main(
 
     Args:
       algorithm: a module with Config, HParams and make.
-      suite: "brax" or "gymnax".
+      suite: "brax", "game" or "gymnax"; None for all: that of the environment's name.
       default_env: what `--env` is by default.
       argv: the flags; by default those of the command line.
       variant: whose presets are meant, where one algorithm has several names.
@@ -51,6 +60,7 @@ def main(
     code, variant = 0, variant or algorithm.__name__.rsplit(".", 1)[-1]
     try:
         _start(argv)
+        suite = suite or _suite(argv, default_env)
         flags, config, hparams = parse(algorithm, suite, default_env, argv, variant)
         run_dir = flags.resume or flags.run_dir or _new_run_dir(variant, flags)
         results = _train(algorithm, flags, config, hparams, run_dir)
@@ -65,6 +75,14 @@ def main(
     except KeyboardInterrupt:  # before training began, or asked twice
         code = _fail("interrupted", INTERRUPTED)
     return code
+
+
+def _suite(argv: list[str], default_env: str) -> str:
+    """The suite of `--env`, or of the run that is resumed."""
+    resumed = flag_value(argv, "--resume")
+    env = read_config(Path(resumed))["env"]["name"] if resumed else flag_value(argv, "--env")
+    name = default_env if env is None or "/" not in env else env
+    return name.split("/")[0] if name.split("/")[0] in FLAGS else default_env.split("/")[0]
 
 
 def _fail(error: Any, code: int) -> int:

@@ -1,8 +1,8 @@
 """Tuned settings, one entry for each algorithm and environment. `--env` chooses; flags override.
 
-An entry may hold total_steps, any field of the algorithm's Config or HParams, and for brax the
-backend, episode_length and action_repeat. What is not here keeps the algorithm's default. Names may
-end in `*`; of all that match, the most exact says most. What each entry reaches is in
+An entry may hold total_steps, eval_every, any field of the algorithm's Config or HParams, and for
+brax the backend, episode_length and action_repeat. What is not here keeps the algorithm's default.
+Names may end in `*`; of all that match, the most exact says most. What each entry reaches is in
 `benchmarks/results/learning.json`; those that are not there are starting points, not yet measured.
 """
 
@@ -127,6 +127,26 @@ PRESETS: dict[str, dict[str, dict[str, Any]]] = {
         "*": {"total_steps": 1_000_000},
         "game/tic_tac_toe": {"total_steps": 500_000},
     },
+    "mpc": {
+        # Nothing is learnt, and every step of an evaluation is a search: one at the end.
+        "*": {
+            "total_steps": 800, "eval_every": 0, "num_envs": 4, "unroll_length": 50,
+            "num_rounds": 1, "horizon": 20, "population": 100, "elites": 10, "iterations": 4,
+        },
+        "brax/*": {
+            "total_steps": 100, "num_envs": 2, "horizon": 15, "population": 32, "elites": 4,
+            "iterations": 2,
+        },
+        "brax/reacher": {"episode_length": 50, "deviation": 0.25},
+        "brax/inverted_pendulum": {"action_repeat": 2, "horizon": 30},
+    },
+    "pets": {
+        "*": {
+            "model": "learned", "total_steps": 20_000, "num_envs": 1, "num_rounds": 4,
+            "num_updates": 200, "hidden_sizes": (64, 64), "population": 64, "elites": 8,
+        },
+        "gymnax/Pendulum-v1": {"total_steps": 2_000},
+    },
     "pqn": {
         "*": {"total_steps": 500_000},
         "gymnax/*-MinAtar": {
@@ -137,7 +157,7 @@ PRESETS: dict[str, dict[str, dict[str, Any]]] = {
 }  # fmt: skip
 
 
-VARIANTS = {"c51": "dqn", "qr_dqn": "dqn", "rainbow": "dqn"}
+VARIANTS = {"c51": "dqn", "qr_dqn": "dqn", "rainbow": "dqn", "pets": "mpc"}
 """Names of settings of an algorithm: what they do not say is as there."""
 
 

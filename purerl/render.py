@@ -11,6 +11,7 @@ import numpy as np
 import tyro
 from PIL.Image import Image
 
+from purerl import envs
 from purerl.engine.load import Loaded, load
 from purerl.engine.record import METRICS, read_metric
 from purerl.engine.train import MAX_EPISODE_STEPS
@@ -73,7 +74,7 @@ def render(
     if not 0 <= seed < 2**32:
         raise UsageError(f"seed={seed}: must be from 0 to 4294967295")
     loaded = load(run_dir)
-    env = loaded.agent.env
+    env = envs.bare(loaded.agent.env)
     path = _output(Path(run_dir), env, output)
     row = chosen_member(Path(run_dir), loaded, member)
     limit = env.max_episode_steps or MAX_EPISODE_STEPS

@@ -16,7 +16,7 @@ ALLOWED = {
     "errors": set(),
     "spaces": {"types", "errors"},
     "ops": {"types"},
-    "envs": BASE | {"ops"},
+    "envs": BASE | {"ops", "replay"},
     "distributions": BASE | {"ops"},
     "networks": BASE | {"ops", "distributions"},
     "replay": BASE | {"ops"},

@@ -186,7 +186,8 @@ def look_ahead(
     root = logits, two_hot.decode(value, atoms), latent
     return plan(
         params, key, root, recurrent, legal=legal, search=config.search,
-        num_simulations=config.num_simulations, considered=config.considered, explore=explore,
+        num_simulations=config.num_simulations, considered=config.considered,
+        value_range=config.v_max - config.v_min, explore=explore,
     )  # fmt: skip
 
 

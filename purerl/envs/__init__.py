@@ -17,14 +17,17 @@ from purerl.envs.environment import (
     restarts,
     step_batch,
 )
+from purerl.envs.reveal import Revealed, bare
 from purerl.errors import UsageError, choose, nearest, positive
 
 __all__ = [
     "Environment",
     "ResetMode",
     "Restart",
+    "Revealed",
     "TimeStep",
     "VectorState",
+    "bare",
     "chance",
     "check",
     "check_params",
@@ -84,6 +87,7 @@ def spec(env: Environment) -> tuple[str, dict[str, Any]]:
 
     One that `make` did not make, and so cannot make again, has its own name and no arguments.
     """
+    env = bare(env)
     return _specs.get(id(env), (env.name, {}))
 
 

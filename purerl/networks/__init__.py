@@ -8,6 +8,7 @@ from purerl.networks.continuous import (
     tanh_normal_actor,
 )
 from purerl.networks.cores import CORES
+from purerl.networks.dynamics import Ensemble, Gaussian, gaussian_ensemble
 from purerl.networks.planning import Model, muzero_model, policy_value
 from purerl.networks.policy import ActorCritic, Policy, actor_critic, bind, to_env
 from purerl.networks.q_function import QFunction, QNetwork, q_function
@@ -18,9 +19,11 @@ __all__ = [
     "CNN",
     "CORES",
     "MLP",
-    "Model",
     "TORSOS",
     "ActorCritic",
+    "Ensemble",
+    "Gaussian",
+    "Model",
     "Network",
     "Policy",
     "QFunction",
@@ -31,6 +34,7 @@ __all__ = [
     "check_torso",
     "critics",
     "deterministic_actor",
+    "gaussian_ensemble",
     "muzero_model",
     "policy_value",
     "q_function",

@@ -180,7 +180,9 @@ def check_torso(torso: str, observation_space: Space) -> None:
     """Raise UsageError where the torso cannot see such observations."""
     shape = observation_space.shape
     if torso != "mlp" and len(shape) != 3:
-        raise UsageError(f"torso={torso!r}: needs observations [height, width, channels], not {shape}")
+        raise UsageError(
+            f"torso={torso!r}: needs observations [height, width, channels], not {shape}"
+        )
 
 
 def flatten(obs: jax.Array, obs_rank: int) -> jax.Array:

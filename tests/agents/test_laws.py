@@ -11,7 +11,7 @@ import toys
 from laws import LAWS, Case
 from reinforce_page import reinforce
 
-from purerl.agents import alphazero, ddpg, dqn, muzero, ppo, pqn, sac, sac_discrete, td3
+from purerl.agents import alphazero, ddpg, dqn, mpc, muzero, ppo, pqn, sac, sac_discrete, td3
 
 TINY = {"num_envs": 4, "unroll_length": 8, "num_minibatches": 2, "num_epochs": 2}
 SMALL = {**TINY, "hidden_sizes": (8,)}
@@ -106,6 +106,24 @@ CASES = [
         sac_discrete.Config(**REPLAY),
         sweep=("target_entropy", (0.3, 0.6)),
     ),
+    # With the true model nothing is learnt: its laws are in test_mpc.py.
+    Case(
+        "mpc-learned",
+        mpc,
+        "gymnax/Pendulum-v1",
+        mpc.Config(
+            **REPLAY,
+            model="learned",
+            unroll_length=2,
+            num_updates=2,
+            ensemble=2,
+            horizon=3,
+            population=8,
+            elites=2,
+            iterations=2,
+        ),
+        sweep=("bound_coef", (0.01, 0.1)),
+    ),
     Case(
         "alphazero-tic-tac-toe",
         alphazero,
@@ -117,9 +135,7 @@ CASES = [
         "muzero-catch",
         muzero,
         "gymnax/Catch-bsuite",
-        muzero.Config(
-            **REPLAY, num_simulations=2, model_steps=1, n_step=2, latent_size=4, atoms=5
-        ),
+        muzero.Config(**REPLAY, num_simulations=2, model_steps=1, n_step=2, latent_size=4, atoms=5),
     ),
     Case(
         "reinforce",

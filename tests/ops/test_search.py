@@ -13,9 +13,7 @@ from purerl.ops.search import masked, plan
 
 KEY = jax.random.key(0)
 # A network that knows nothing: even priors, values of 0.
-BLANK = Network(
-    lambda key: (), lambda params, obs: (jnp.zeros((len(obs), 9)), jnp.zeros(len(obs)))
-)
+BLANK = Network(lambda key: (), lambda params, obs: (jnp.zeros((len(obs), 9)), jnp.zeros(len(obs))))
 
 
 @pytest.mark.parametrize("search", ["gumbel", "puct"])
