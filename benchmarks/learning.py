@@ -64,6 +64,24 @@ TASKS = {
     "sac-inverted_pendulum": Task("experiments/sac_brax.py --seeds 16", 950),
     "sac-hopper": Task("experiments/sac_brax.py --env hopper --seeds 4", None),
     "sac-halfcheetah": Task("experiments/sac_brax.py --env halfcheetah --seeds 4", None),
+    # Against perfect play 0 is not one loss; of wins 1 and losses -1, 0.6 is four games of five.
+    "alphazero-tic_tac_toe": Task("experiments/alphazero.py --eval-episodes 1000", 0.0),
+    "alphazero-connect_four": Task(
+        "experiments/alphazero.py --env connect_four --eval-episodes 500", 0.6
+    ),
+    "alphazero-connect_four-random": Task(
+        "experiments/alphazero.py --env connect_four --opponent random --eval-episodes 500", 0.9
+    ),
+    "muzero-cartpole": Task("experiments/muzero_gymnax.py --seeds 8", 475),
+    "muzero-tic_tac_toe": Task("experiments/muzero_games.py --eval-episodes 1000", -0.05),
+    "muzero-catch": Task(
+        "experiments/muzero_gymnax.py --env Catch-bsuite --seeds 8 --eval-episodes 64", None
+    ),
+    "dqn-catch": Task(
+        "experiments/dqn_gymnax.py --env Catch-bsuite --seeds 8 --total-steps 20000"
+        " --eval-episodes 64",
+        None,
+    ),
     # DQN after 5M frames in Young and Tian 2019, https://arxiv.org/abs/1903.03176, read off the
     # learning curves of https://github.com/kenjyoung/MinAtar (there with sticky actions).
     "dqn-breakout": Task("experiments/dqn_gymnax.py --env Breakout-MinAtar --seeds 4", 10),

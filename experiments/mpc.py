@@ -1,4 +1,4 @@
-"""MPC, planning with the environment itself: `python experiments/mpc.py --env brax/reacher --seeds 4`.
+"""MPC with the environment itself as the model: `python experiments/mpc.py --env brax/reacher`.
 
 Without `--env` it swings up gymnax/Pendulum-v1. Nothing is learnt: what counts are the evaluations.
 `--help` shows every flag.

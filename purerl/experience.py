@@ -28,7 +28,7 @@ def begin(
     env: Environment,
     num_envs: int,
     capacity: int,
-    action: jax.ShapeDtypeStruct,
+    action: Any,
     params: EnvParams,
 ) -> Experience:
     """Fresh environments and an empty ring; the key is consumed.
@@ -38,7 +38,7 @@ def begin(
       env: what is lived in.
       num_envs: B.
       capacity: steps that are kept, of all environments.
-      action: of one environment, as it is kept.
+      action: of one environment, as it is kept: a tree of jax.ShapeDtypeStruct.
       params: float parameters of the environment.
     """
     world = reset_batch(key, env, num_envs, params)
@@ -51,7 +51,7 @@ def begin(
 def collect(
     drawn: Any,
     env: Environment,
-    behave: Callable[..., tuple[jax.Array, jax.Array]],
+    behave: Callable[..., tuple[jax.Array, Any]],
     experience: Experience,
     time: jax.Array,
     params: EnvParams,
@@ -62,7 +62,7 @@ def collect(
     Args:
       drawn: from `rollout.chances`, for K steps.
       env: what is lived in.
-      behave: (noise, obs [B, ...]) -> (environment action [B, ...], action to keep [B, ...]).
+      behave: (noise, obs [B, ...]) -> (environment action [B, ...], what to keep, leaves [B, ...]).
       experience: so far.
       time: int32 [], steps of every environment so far.
       params: float parameters of the environment.

@@ -1,7 +1,7 @@
 """MuZero: search in a model of rewards, values and policies that is learnt for the search alone.
 
-Schrittwieser et al. 2020, https://arxiv.org/abs/1911.08265, with the search and the policy target of
-Gumbel MuZero (Danihelka et al. 2022, https://openreview.net/forum?id=bERaNdoegnO) unless
+Schrittwieser et al. 2020, https://arxiv.org/abs/1911.08265, with the search and the policy target
+of Gumbel MuZero (Danihelka et al. 2022, https://openreview.net/forum?id=bERaNdoegnO) unless
 `search="puct"`, and Reanalyse (Schrittwieser et al. 2021, https://arxiv.org/abs/2104.06294) as an
 option. A game is played against itself, values of the other side counting negatively.
 
@@ -48,6 +48,7 @@ class Config:
     search: Literal["gumbel", "puct"] = "gumbel"  # how actions are found
     num_simulations: int = 16  # model steps for each action
     considered: int = 16  # gumbel: actions looked at, at most
+    value_scale: float = 1.0  # gumbel: weight of values, as shares of the range, beside the prior
     model_steps: int = 5  # the model is unrolled for learning, K
     n_step: int = 10  # rewards summed before a searched value
     reanalyse: bool = False  # search again when learning, for fresh targets
@@ -187,7 +188,7 @@ def look_ahead(
     return plan(
         params, key, root, recurrent, legal=legal, search=config.search,
         num_simulations=config.num_simulations, considered=config.considered,
-        value_range=config.v_max - config.v_min, explore=explore,
+        value_scale=config.value_scale / (config.v_max - config.v_min), explore=explore,
     )  # fmt: skip
 
 
@@ -197,8 +198,8 @@ def loss(
 ):  # fmt: skip
     """Cross-entropies of reward, value and policy over K unrolled steps -> (scalar, metrics).
 
-    Schrittwieser et al. 2020, eq. 1; the steps after the first weigh 1 / K, and gradients are halved
-    at the entrance of the dynamics (appendix G).
+    Schrittwieser et al. 2020, eq. 1; the steps after the first weigh 1 / K, and gradients are
+    halved at the entrance of the dynamics (appendix G).
 
     Args:
       params: of the model.
@@ -371,5 +372,7 @@ def check(env: Environment, config: Config) -> None:
     check_replay(config, config.model_steps + config.n_step)
     if config.v_min >= config.v_max:
         raise UsageError(f"v_min={config.v_min}: must be below v_max={config.v_max}")
+    if config.value_scale <= 0.0:
+        raise UsageError(f"value_scale={config.value_scale}: must be positive")
     if config.atoms < 2:
         raise UsageError(f"atoms={config.atoms}: must be at least 2")

@@ -125,7 +125,13 @@ def muzero_model(observation_space: Space, num_actions: int, **network: Any) -> 
     module = MuZeroNetwork(
         num_actions, obs_rank=1 if categories else len(shape), categories=categories, **network
     )
-    method = lambda name: lambda params, *inputs: module.apply(params, *inputs, method=name)
+
+    def method(name: str) -> Callable[..., Any]:
+        def call(params: Any, *inputs: jax.Array) -> Any:
+            return module.apply(params, *inputs, method=name)
+
+        return call
+
     blank = jnp.zeros((1, *shape), dtype), jnp.zeros(1, jnp.int32)
     init = lambda key: module.init(key, *blank)
     return Model(init, method("represent"), method("dynamics"), method("predict"))

@@ -137,7 +137,7 @@ class CNN(nn.Module):
 
 
 class ResNet(nn.Module):
-    """A convolution of 32 channels, two residual blocks of two, then dense layers; 3 x 3 cells each.
+    """A convolution of 3 x 3 cells and 32 channels, two residual blocks of two, then dense layers.
 
     [..., height, width, channels] -> [..., hidden_sizes[-1]]; borders are padded. A small one of
     the kind of He et al. 2016, https://arxiv.org/abs/1512.03385, as AlphaZero has.

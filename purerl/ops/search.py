@@ -44,7 +44,7 @@ def plan(
     num_simulations: int,
     considered: int = 16,
     max_depth: int | None = None,
-    value_range: float | None = None,
+    value_scale: float | None = None,
     explore: bool = True,
 ) -> Plan:
     """Search from N roots; the key is consumed.
@@ -65,9 +65,9 @@ def plan(
       considered: gumbel: actions that are looked at from a root, at most.
       max_depth: of the tree; a game has no more moves than cells, and below an end a search would
         go on to no use.
-      value_range: gumbel: what values are divided by before they are weighed against the prior (c_scale
-        of eq. 8 is then 1, as in Go). None stretches those of every node to [0, 1], however close
-        they are: where a model errs by more than they differ, that makes noise of a good prior.
+      value_scale: gumbel: c_scale of eq. 8, for values as they are. None stretches those of every
+        node to [0, 1], however close they are, with 0.1: where a model errs by more than they
+        differ, that makes noise of a good prior.
       explore: False takes the best found, without noise.
     """
     logits, value, embedding = root
@@ -80,8 +80,8 @@ def plan(
     }  # fmt: skip
     if search == "gumbel":
         weigh = mctx.qtransform_completed_by_mix_value
-        if value_range:
-            weigh = functools.partial(weigh, value_scale=1.0 / value_range, rescale_values=False)
+        if value_scale:
+            weigh = functools.partial(weigh, value_scale=value_scale, rescale_values=False)
         found: Any = mctx.gumbel_muzero_policy(
             **shared, max_num_considered_actions=considered, gumbel_scale=float(explore),
             qtransform=weigh,

@@ -89,7 +89,7 @@ def test_connections_of_hex_are_those_of_a_search():
 
 
 def random_play(game, count=100):
-    """Boards [T + 1, N, H, W], and of every move won and over [T, N], at random."""
+    """Boards [T, N, H, W] after every move, whether it won and ended the game [T, N], at random."""
     cells = game.shape[0] * game.shape[1]
 
     def move(scanned, key):
@@ -103,14 +103,13 @@ def random_play(game, count=100):
     )
     first = jnp.broadcast_to(games.empty(game), (count, *game.shape))
     start = first, jnp.ones(count, bool)
-    return first, jax.jit(lambda keys: jax.lax.scan(move, start, keys)[1])(
-        jax.random.split(KEY, cells)
-    )
+    scan = jax.jit(lambda keys: jax.lax.scan(move, start, keys)[1])
+    return scan(jax.random.split(KEY, cells))
 
 
 @every_game
 def test_random_games_end_once_and_boards_stay_possible(game):
-    first, (boards, won, over) = random_play(game)
+    boards, won, over = random_play(game)
     assert (over.sum(0) == 1).all()
     assert not (won & ~over).any()
     mine, other = (boards == 1).sum((2, 3)), (boards == -1).sum((2, 3))
@@ -125,7 +124,7 @@ def test_random_games_end_once_and_boards_stay_possible(game):
 
 @every_game
 def test_turning_the_board_is_the_same_game(game):
-    _, (boards, _, _) = random_play(game, 20)
+    boards, _, _ = random_play(game, 20)
     for board in boards[4]:
         np.testing.assert_array_equal(game.turn(game.turn(board)), board)
         for action in np.flatnonzero(game.legal(board)):
