@@ -22,6 +22,16 @@ from purerl.engine.programs import compile_programs
 jax.config.update("jax_num_cpu_devices", 8)
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items):
+    """Tests that share what one of them compiled run in one process: those of a file, of the laws
+    those of an agent."""
+    for item in items:
+        case = getattr(item, "callspec", None) and item.callspec.params.get("case")
+        group = getattr(case, "name", None) or item.path.stem
+        item.add_marker(pytest.mark.xdist_group(group))
+
+
 MAPPINGS = Path("/proc/self/maps")
 MANY = 20_000  # memory mappings; Linux allows a process 65,530
 

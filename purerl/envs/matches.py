@@ -131,12 +131,12 @@ class SelfPlay(_Board):
         blank = games.empty(self.game)
 
         def move(board, now):
-            key, number = now
-            after, _, over = self.game.play(board, _random(key, self.game, board))
+            chances, number = now
+            after, _, over = self.game.play(board, _choose(chances, self.game.legal(board)))
             return jnp.where(number < count, jnp.where(over, blank, after), board), ()
 
-        keys = jax.random.split(move_key, self.opening)
-        board, _ = jax.lax.scan(move, blank, (keys, jnp.arange(self.opening)))
+        chances = jax.random.uniform(move_key, (self.opening, self.game.num_actions))
+        board, _ = jax.lax.scan(move, blank, (chances, jnp.arange(self.opening)))
         return board, games.observe(board)
 
     def step(
@@ -182,8 +182,12 @@ def _values(game: Game) -> np.ndarray:
 
 def _any(key: Key, allowed: jax.Array) -> jax.Array:
     """One of bool [A], each as likely; 0 where there is none."""
-    number = jax.random.uniform(key, allowed.shape)
-    return jnp.where(allowed, number, -1.0).argmax().astype(jnp.int32)
+    return _choose(jax.random.uniform(key, allowed.shape), allowed)
+
+
+def _choose(numbers: jax.Array, allowed: jax.Array) -> jax.Array:
+    """`_any` by float32 [A] uniform numbers."""
+    return jnp.where(allowed, numbers, -1.0).argmax().astype(jnp.int32)
 
 
 _MOVES: dict[str, Callable[[Key, Game, jax.Array], jax.Array]] = {

@@ -73,8 +73,11 @@ def plan(
     logits, value, embedding = root
     # mctx expects floats: a learner in bfloat16 would still search in float32.
     start: Any = mctx.RootFnOutput(prior_logits=logits, value=value, embedding=embedding)  # type: ignore
+    # Bits, not a typed key: mctx's loop over simulations, once batched, selects between keys, which
+    # a check for keys used twice takes for a second use.
+    bits = jax.random.key_data(key)
     shared: dict[str, Any] = {
-        "params": params, "rng_key": key, "root": start, "recurrent_fn": recurrent,
+        "params": params, "rng_key": bits, "root": start, "recurrent_fn": recurrent,
         "num_simulations": num_simulations, "max_depth": max_depth,
         "invalid_actions": None if legal is None else ~legal,
     }  # fmt: skip
