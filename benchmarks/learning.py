@@ -56,6 +56,7 @@ TASKS = {
     "dqn-acrobot": Task("experiments/dqn_gymnax.py --env Acrobot-v1 --seeds 16", -90),
     "dqn-mountain_car": Task("experiments/dqn_gymnax.py --env MountainCar-v0 --seeds 16", -140),
     "sac-pendulum": Task("experiments/sac_gymnax.py --seeds 16 --eval-episodes 64", -160),
+    "sac_discrete-cartpole": Task("experiments/sac_discrete_gymnax.py --seeds 8", 475),
     "td3-pendulum": Task("experiments/td3_gymnax.py --seeds 16 --eval-episodes 64", -170),
     "ddpg-pendulum": Task("experiments/ddpg_gymnax.py --seeds 16 --eval-episodes 64", -200),
     "mpc-pendulum": Task("experiments/mpc.py --seeds 4 --eval-episodes 16", -200),

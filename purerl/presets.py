@@ -116,6 +116,8 @@ PRESETS: dict[str, dict[str, dict[str, Any]]] = {
     },
     "sac_discrete": {
         "*": {"total_steps": 500_000},
+        # The replay keeps the whole run: of balancing alone the critics forget what falling costs.
+        "gymnax/CartPole-v1": {"num_updates": 2, "learning_rate": 1e-3, "capacity": 500_000},
     },
     "td3": {
         "*": {"total_steps": 1_000_000},
