@@ -62,6 +62,12 @@ TASKS = {
     "mpc-pendulum": Task("experiments/mpc.py --seeds 4 --eval-episodes 16", -200),
     "mpc-pendulum-learned": Task("experiments/pets_gymnax.py --seeds 4 --eval-episodes 16", -250),
     "mpc-reacher": Task("experiments/mpc.py --env brax/reacher --seeds 4 --eval-episodes 16", None),
+    "td3-mountain_car_continuous": Task(
+        "experiments/td3_gymnax.py --env MountainCarContinuous-v0 --seeds 8", 90
+    ),
+    "ddpg-mountain_car_continuous": Task(
+        "experiments/ddpg_gymnax.py --env MountainCarContinuous-v0 --seeds 8", 90
+    ),
     "sac-inverted_pendulum": Task("experiments/sac_brax.py --seeds 16", 950),
     "sac-hopper": Task("experiments/sac_brax.py --env hopper --seeds 4", None),
     "sac-halfcheetah": Task("experiments/sac_brax.py --env halfcheetah --seeds 4", None),
