@@ -56,11 +56,18 @@ TASKS = {
     "dqn-acrobot": Task("experiments/dqn_gymnax.py --env Acrobot-v1 --seeds 16", -90),
     "dqn-mountain_car": Task("experiments/dqn_gymnax.py --env MountainCar-v0 --seeds 16", -140),
     "sac-pendulum": Task("experiments/sac_gymnax.py --seeds 16 --eval-episodes 64", -160),
+    "sac_discrete-cartpole": Task("experiments/sac_discrete_gymnax.py --seeds 8", 475),
     "td3-pendulum": Task("experiments/td3_gymnax.py --seeds 16 --eval-episodes 64", -170),
     "ddpg-pendulum": Task("experiments/ddpg_gymnax.py --seeds 16 --eval-episodes 64", -200),
     "mpc-pendulum": Task("experiments/mpc.py --seeds 4 --eval-episodes 16", -200),
     "mpc-pendulum-learned": Task("experiments/pets_gymnax.py --seeds 4 --eval-episodes 16", -250),
     "mpc-reacher": Task("experiments/mpc.py --env brax/reacher --seeds 4 --eval-episodes 16", None),
+    "td3-mountain_car_continuous": Task(
+        "experiments/td3_gymnax.py --env MountainCarContinuous-v0 --seeds 8", 90
+    ),
+    "ddpg-mountain_car_continuous": Task(
+        "experiments/ddpg_gymnax.py --env MountainCarContinuous-v0 --seeds 8", 90
+    ),
     "sac-inverted_pendulum": Task("experiments/sac_brax.py --seeds 16", 950),
     "sac-hopper": Task("experiments/sac_brax.py --env hopper --seeds 4", None),
     "sac-halfcheetah": Task("experiments/sac_brax.py --env halfcheetah --seeds 4", None),

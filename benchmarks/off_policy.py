@@ -7,13 +7,16 @@
 Everything that is compared runs in one process, alternating, and is reported as the median of
 several repeats, without compiling. DQN: CartPole, 10 environments, one gradient step of 128 rows
 for every step of them, double, 64-64 networks. SAC: Pendulum, one environment, one gradient step of
-256 rows for every step of it, 64-64 networks. Results are merged into
+256 rows for every step of it, 64-64 networks; its limit is a loop of the matrix products of such a
+gradient step, forward and backward, and of nothing else. Results are merged into
 benchmarks/results/off_policy.json; `python benchmarks/tables.py` shows them.
 """
 
 import argparse
+import dataclasses
 import functools
 import importlib
+import itertools
 import json
 import os
 import statistics
@@ -35,8 +38,10 @@ from purerl.engine.hosts import use_cores
 from purerl.engine.placement import place
 from purerl.engine.population import population
 from purerl.engine.programs import compile_programs
+from purerl.ops.linear import linear, project
 from purerl.replay import Steps, ring
-from purerl.types import Agent
+from purerl.spaces import Box
+from purerl.types import Agent, TrainState
 
 RESULTS = Path(__file__).parent / "results" / "off_policy.json"
 NUM_ENVS, BATCH = 10, 128
@@ -102,13 +107,70 @@ def rejax_dqn(members: int, capacity: int, steps: int) -> Callable[[], Any]:
     )  # fmt: skip
 
 
+SAC = sac.Config(
+    num_envs=1, batch_size=256, capacity=10_048, activation="swish", hidden_sizes=(64, 64),
+    learning_starts=256,
+)  # fmt: skip
+
+
 def our_sac(members: int, steps: int) -> Callable[[], Any]:
     """One environment, one gradient step of 256 rows for every step of it; Rejax's networks."""
-    config = sac.Config(
-        num_envs=1, batch_size=256, capacity=10_048, activation="swish", hidden_sizes=(64, 64),
-        learning_starts=256,
-    )  # fmt: skip
-    return our(sac.make(purerl.make("gymnax/Pendulum-v1"), config), members, steps)
+    return our(sac.make(purerl.make("gymnax/Pendulum-v1"), SAC), members, steps)
+
+
+def sac_products(members: int, steps: int) -> Callable[[], Any]:
+    """As many gradient steps as `our_sac` takes, of which only the matrix products are left.
+
+    Each kernel becomes its own gradient: so all are wanted, and none can be moved out of the loop.
+    """
+    env = purerl.make("gymnax/Pendulum-v1")
+    agent = sac.make(env, SAC)
+    seen, space = env.observation_space, env.action_space
+    assert isinstance(seen, Box)
+    assert isinstance(space, Box)
+    inputs, size = seen.low.size, space.low.size
+
+    def kernels(inputs: int, outputs: int) -> list[jax.Array]:
+        # Of zeros, which take as long as other numbers and never overflow.
+        sizes = [inputs, *SAC.hidden_sizes]
+        layers = [jnp.zeros(shape) for shape in itertools.pairwise(sizes)]
+        return [*layers, jnp.zeros((outputs, sizes[-1]))]
+
+    def tower(kernels: list[jax.Array], x: jax.Array) -> jax.Array:
+        for kernel in kernels[:-1]:  # barriers, or with nothing between they may be reassociated
+            x = jax.lax.optimization_barrier(linear(x, kernel))
+        return project(x, kernels[-1])
+
+    def policy(actor: list[jax.Array], obs: jax.Array) -> jax.Array:
+        mean, spread = jnp.split(tower(actor, obs), 2, -1)
+        return mean + spread  # [N, A], for which both are wanted
+
+    def values(critics: list[jax.Array], obs: jax.Array, action: jax.Array) -> jax.Array:
+        return jax.vmap(tower, (0, None))(critics, jnp.concatenate([obs, action], -1))
+
+    def step(learner: Any, obs: jax.Array, following: jax.Array):
+        actor, critics, target = learner
+        goal = values(target, following, policy(actor, following))
+        value, pull = jax.vjp(lambda c: values(c, obs, obs[:, :size]), critics)
+        (moved,) = pull(value - goal)  # so the backward pass waits for the goal, as ours does
+        value, pull = jax.vjp(lambda a: values(moved, obs, policy(a, obs)), actor)
+        return *pull(value), moved, moved
+
+    def init(key: Any, hparams: Any) -> TrainState:
+        critics = jax.vmap(lambda _: kernels(inputs + size, 1))(jnp.arange(SAC.num_critics))
+        learner = kernels(inputs, 2 * size), critics, jax.tree.map(jnp.copy, critics)
+        # Observations that the compiler does not know, in front of them an axis of one environment.
+        return TrainState(learner, jax.random.normal(key, (1, 2, SAC.batch_size, inputs)))
+
+    def update(key: Any, state: TrainState, hparams: Any, clock: Any):
+        one = lambda learner, _: (step(learner, *state.actor[0]), None)
+        learner, _ = jax.lax.scan(one, state.learner, length=SAC.num_rounds)
+        return TrainState(learner, state.actor), {}
+
+    def act(key: Any, learner: Any, carry: Any, obs: jax.Array, greedy: bool):
+        return jnp.zeros((obs.shape[0], size)), carry
+
+    return our(dataclasses.replace(agent, init=init, update=update, act=act), members, steps)
 
 
 def rejax_sac(members: int, steps: int) -> Callable[[], Any]:
@@ -175,6 +237,7 @@ def beside(
     theirs: Callable[[], Callable[[], Any]],
     steps: tuple[int, int],
     repeats: int,
+    limit: Callable[[], Callable[[], Any]] | None = None,
 ) -> dict[str, Any]:
     """Environment steps/s over all members, ours and the peer's in turn.
 
@@ -184,13 +247,23 @@ def beside(
       theirs: likewise.
       steps: of one call, of all members: ours and theirs.
       repeats: how often each is timed.
+      limit: makes a call that runs only the matrix products of as many gradient steps as ours,
+        where there is one of these a step.
     """
     calls, done = {"purerl": ours()}, {"purerl": steps[0], "rejax": steps[1]}
     if checkout:
         calls["rejax"] = theirs()
+    if limit:
+        calls["products"] = limit()
     seconds = alternate(calls, repeats)
-    speed = {name: done[name] / statistics.median(t) for name, t in seconds.items()}
-    row: dict[str, Any] = {f"{k}_steps_per_second": round(v) for k, v in speed.items()}
+    speed = {name: done.get(name, steps[0]) / statistics.median(t) for name, t in seconds.items()}
+    row: dict[str, Any] = {
+        f"{name}_steps_per_second": round(speed[name]) for name in done if name in speed
+    }
+    if limit:
+        row["updates_per_second"] = round(speed["purerl"])
+        row["matmul_limit_updates_per_second"] = round(speed["products"])
+        row["share_of_matmul_limit"] = round(speed["purerl"] / speed["products"], 3)
     row["seconds"] = {k: [round(t, 4) for t in v] for k, v in seconds.items()}
     if checkout:
         row["ratio"] = round(speed["purerl"] / speed["rejax"], 2)
@@ -221,7 +294,7 @@ def dqn_rates(checkout: Path | None, steps: int, repeats: int) -> dict[str, Any]
 
 
 def sac_rates(checkout: Path | None, steps: int, repeats: int) -> dict[str, Any]:
-    """By members; a gradient step an environment step, so these are updates/s as well."""
+    """By members; a gradient step an environment step, so as many updates/s."""
     out: dict[str, Any] = {}
     for members in (1, 8):
         each = steps // members
@@ -231,6 +304,7 @@ def sac_rates(checkout: Path | None, steps: int, repeats: int) -> dict[str, Any]
             functools.partial(rejax_sac, members, each),
             (members * each, members * each),
             repeats,
+            functools.partial(sac_products, members, each),
         )
         out[f"members_{members}"] = row
         show(f"SAC, {members} members", row)
@@ -316,6 +390,7 @@ def main() -> None:
     parser.add_argument("--only", choices=["dqn", "sac", "replay"])
     parser.add_argument("--steps", type=int, default=160_000, help="a repeat, over all members")
     parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--results", type=Path, default=RESULTS, help="where to merge them")
     given = parser.parse_args()
     use_cores()
     if given.rejax:
@@ -330,9 +405,9 @@ def main() -> None:
         entry["sac"] = sac_rates(given.rejax, given.steps // 16, given.repeats)
     if given.only in (None, "replay"):
         entry["replay"] = [replay(n, given.repeats) for n in (10_000, 1_000_000)]
-    known = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
+    known = json.loads(given.results.read_text()) if given.results.exists() else {}
     known[device.device_kind] = known.get(device.device_kind, {}) | entry
-    RESULTS.write_text(json.dumps(known, indent=1) + "\n")
+    given.results.write_text(json.dumps(known, indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -100,16 +100,20 @@ def off_policy(results: dict[str, Any]) -> list[str]:
                 f" {row['purerl_steps_per_second']:,} | {f'{peer:,}' if peer else 'not run'} |"
                 f" {row.get('ratio', '')} |"
             )
-    rows += ["", "SAC on Pendulum, one environment and a gradient step of 256 rows a step:", ""]
-    rows += ["| machine | members | purerl steps/s | Rejax steps/s | ratio |"]
-    rows += ["| --- | ---: | ---: | ---: | ---: |"]
+    rows += ["", "SAC on Pendulum, one environment and a gradient step (an update) of 256 rows"]
+    rows += ["a step; the limit is a loop of nothing but the matrix products of such updates:", ""]
+    rows += ["| machine | members | purerl steps/s | Rejax steps/s | ratio | updates/s |"]
+    rows[-1] += " of the matmul limit |"
+    rows += ["| --- | ---: | ---: | ---: | ---: | ---: | ---: |"]
     for device, entry in results.items():
         for name, row in entry.get("sac", {}).items():
-            peer = row.get("rejax_steps_per_second")
+            peer, share = row.get("rejax_steps_per_second"), row.get("share_of_matmul_limit")
+            updates = row.get("updates_per_second")
             rows.append(
                 f"| {device}, {entry['cores']} cores | {name.split('_')[1]} |"
                 f" {row['purerl_steps_per_second']:,} | {f'{peer:,}' if peer else 'not run'} |"
-                f" {row.get('ratio', '')} |"
+                f" {row.get('ratio', '')} | {f'{updates:,}' if updates else 'not run'} |"
+                f" {f'{share:.0%}' if share else 'not run'} |"
             )
     rows += ["", "Microseconds of 16 steps inserted, and of 256 transitions sampled:", ""]
     rows += ["| machine | | capacity | purerl | flashbax | ratio |"]

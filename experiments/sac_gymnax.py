@@ -1,4 +1,4 @@
-"""SAC on gymnax: `python experiments/sac_gymnax.py --env MountainCarContinuous-v0 --seeds 16`.
+"""SAC on gymnax: `python experiments/sac_gymnax.py --env Reacher-misc --seeds 16`.
 
 Without `--env` it swings up Pendulum-v1. `--help` shows every flag.
 """

@@ -1,6 +1,9 @@
 """Agents of continuous actions, and discrete SAC: fixed points, gradients, identities, errors."""
 
 import dataclasses
+import runpy
+import sys
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -12,8 +15,10 @@ from tables import RandomMDP, trained
 import purerl
 from purerl.agents import ddpg, sac, sac_discrete, td3
 from purerl.engine.population import check_bounds, population
+from purerl.engine.record import read_config
 from purerl.envs import TimeStep
 from purerl.errors import UsageError
+from purerl.flags import parse
 from purerl.networks import critics, deterministic_actor, q_function, tanh_normal_actor
 from purerl.replay import Transitions
 from purerl.spaces import Box, Discrete
@@ -209,6 +214,67 @@ def test_a_temperature_of_zero_is_finite():
     state, found = metrics(initial_temperature=0.0)
     assert jnp.isfinite(jax.flatten_util.ravel_pytree(state.learner.params)[0]).all()
     assert found["policy/temperature"] < 1e-20
+
+
+# --- REDQ and DroQ
+
+
+@pytest.mark.parametrize("env", ["gymnax/Pendulum-v1", "brax/hopper", "brax/inverted_pendulum"])
+@pytest.mark.parametrize(
+    ("variant", "own"),
+    [
+        ("redq", {"num_critics": 10, "target_critics": 2}),
+        ("droq", {"num_critics": 2, "target_critics": 2, "dropout": 0.01, "layer_norm": True}),
+    ],
+)
+def test_the_variants_are_those_of_their_papers(env, variant, own):
+    """Chen et al. 2021, algorithm 1, and Hiraoka et al. 2022, algorithm 2: whatever the presets of
+    SAC say of the environment, nothing else in the critics and in how often they learn differs."""
+    suite = env.split("/")[0]
+    _, config, hparams = parse(sac, suite, env, [], variant)
+    plain = {"dropout": 0.0, "layer_norm": False, "temperature": "learned", "n_step": 1}
+    both = {"num_updates": 20, "policy_period": 20, "actor_values": "mean", "batch_size": 256}
+    if suite == "brax":
+        both |= {"hidden_sizes": (256, 256), "learning_starts": 5_000, "normalize_obs": False}
+    for field, value in {**plain, **both, **own}.items():
+        assert getattr(config, field) == value, field
+    assert config.num_envs * config.unroll_length == 1  # so these are 20 an environment step
+    rates = hparams.critic_learning_rate, hparams.actor_learning_rate
+    assert (*rates, hparams.temperature_learning_rate) == (3e-4, 3e-4, 3e-4)
+    assert (hparams.target_rate, hparams.discount) == (0.005, 0.99)
+
+
+@pytest.mark.parametrize("suite", ["gymnax", pytest.param("brax", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("variant", ["redq", "droq"])
+def test_the_experiments_of_the_variants_run(variant, suite, tmp_path, monkeypatch):
+    script = Path(__file__).parents[2] / "experiments" / f"{variant}_{suite}.py"
+    small = "--total-steps 128 --num-rounds 32 --learning-starts 80 --eval-every 0"
+    small += " --eval-episodes 1 --batch-size 8 --capacity 64 --hidden-sizes 8"
+    small += " --episode-length 10" if suite == "brax" else ""
+    monkeypatch.setattr(
+        sys, "argv", [str(script), *small.split(), "--run-dir", str(tmp_path / "r")]
+    )
+    with pytest.raises(SystemExit) as left:
+        runpy.run_path(str(script), run_name="__main__")
+    assert left.value.code == 0
+    stored = read_config(tmp_path / "r")["config"]
+    assert (stored["num_updates"], stored["policy_period"]) == (20, 20)
+    assert stored["num_critics"] == {"redq": 10, "droq": 2}[variant]
+
+
+def test_the_actor_and_the_temperature_wait_for_the_last_of_the_gradient_steps():
+    """One step of theirs a round, that is an environment step: Adam counts them."""
+    config = sac.Config(
+        num_updates=20, policy_period=20, num_rounds=8, batch_size=8, capacity=64,
+        learning_starts=16, hidden_sizes=(8,),
+    )  # fmt: skip
+    agent = sac.make(purerl.make(PENDULUM), config)
+    state, update = agent.init(KEY, agent.hparams), jax.jit(agent.update)
+    for i in range(4):
+        clock = purerl.types.Clock(jnp.int32(i), jnp.int32(4))
+        state, _ = update(jax.random.key(i), state, agent.hparams, clock)
+    counts = [int(adam[0].count) for adam in state.learner.opt_states]
+    assert counts == [16, 20 * 16, 16]
 
 
 # --- TD3 and DDPG

@@ -1,0 +1,12 @@
+"""DroQ on gymnax, SAC with dropout: `python experiments/droq_gymnax.py --seeds 4`.
+
+Without `--env` it swings up Pendulum-v1. `--help` shows every flag.
+"""
+
+import sys
+
+from purerl.agents import sac
+from purerl.experiment import main
+
+if __name__ == "__main__":
+    sys.exit(main(sac, suite="gymnax", default_env="gymnax/Pendulum-v1", variant="droq"))
