@@ -45,7 +45,7 @@ def bare(env: Any, config: muzero.Config, discount: float):
     params = model.init(jax.random.key(0))
     obs = jax.random.normal(jax.random.key(1), (config.num_envs, *env.observation_space.shape))
 
-    def recurrent(params, key, action, latent):
+    def recurrent(params, key, action, latent) -> Any:
         latent, reward = model.dynamics(params, latent, action)
         logits, value = model.predict(params, latent)
         reward = two_hot.decode(reward, atoms)

@@ -129,6 +129,23 @@ def off_policy(results: dict[str, Any]) -> list[str]:
     return rows
 
 
+def planning(results: dict[str, Any]) -> list[str]:
+    """One row a machine and number of environments."""
+    rows = [
+        "| machine | environments | purerl simulations/s | mctx simulations/s | ratio |",
+        "| --- | ---: | ---: | ---: | ---: |",
+    ]
+    for device, entry in results.items():
+        for name, row in entry.items():
+            if name.startswith("envs_"):
+                rows.append(
+                    f"| {device}, {entry['cores']} cores | {name.removeprefix('envs_')} |"
+                    f" {row['purerl_simulations_per_second']:,} |"
+                    f" {row['mctx_simulations_per_second']:,} | {row['ratio']} |"
+                )
+    return rows
+
+
 def main() -> None:
     read = lambda name: json.loads((HERE / "results" / name).read_text())
     text = [
@@ -172,6 +189,13 @@ def main() -> None:
         "with the same networks; in turn in one process, medians.",
         "",
         *off_policy(read("off_policy.json")),
+        "",
+        "## Planning",
+        "",
+        "`python benchmarks/planning.py`: MuZero acting on CartPole, 16 simulations a step, its",
+        "steps kept for replay, beside mctx's search alone with the same network; in turn.",
+        "",
+        *planning(read("planning.json")),
     ]
     (HERE.parent / "BENCHMARKS.md").write_text("\n".join(text) + "\n")
 
