@@ -162,7 +162,9 @@ PRESETS: dict[str, dict[str, dict[str, Any]]] = {
     },
     "muzero": {
         "*": {"total_steps": 500_000},
-        "gymnax/CartPole-v1": {"v_min": 0.0, "v_max": 100.0},
+        "gymnax/CartPole-v1": {
+            "n_step": 30, "value_scale": 5.0, "v_min": 0.0, "v_max": 100.0,
+        },
         "game/*": {"discount": 1.0},
     },
     "alphazero": {

@@ -43,7 +43,7 @@ class Config:
     num_updates: int = 1  # gradient steps
     num_rounds: int = 16  # rounds in one iteration
     batch_size: int = 128  # sequences of one gradient step
-    capacity: int = 102_400  # steps that are kept, of all environments
+    capacity: int = 25_600  # steps that are kept, of all environments
     learning_starts: int = 2_048  # environment steps before the first gradient step
     search: Literal["gumbel", "puct"] = "gumbel"  # how actions are found
     num_simulations: int = 16  # model steps for each action
@@ -59,14 +59,14 @@ class Config:
     latent_size: int = 64  # features of a latent state
     torso: Literal["mlp", "cnn", "resnet"] = "mlp"  # of the representation
     hidden_sizes: tuple[int, ...] = (64, 64)  # features of each dense layer
-    schedule: Literal["constant", "linear"] = "constant"  # learning rate over the run
+    schedule: Literal["constant", "linear"] = "linear"  # learning rate over the run
     reset_mode: Literal["pool", "full"] = "pool"  # starts: drawn each iteration or step
 
 
 class HParams(NamedTuple):
     """Real numbers that only enter arithmetic: traced, so they sweep without recompiling."""
 
-    learning_rate: Magnitude = 1e-3  # Adam step size
+    learning_rate: Magnitude = 2e-3  # Adam step size
     weight_decay: Magnitude = 1e-4  # of every parameter, decoupled
     discount: Share = 0.99  # weight of the next step's value, gamma
     value_coef: Magnitude = 0.25  # weight of the value loss

@@ -99,7 +99,8 @@ def init(example: Steps, num_envs: int, capacity: int, limit: int | None) -> Rin
       limit: steps after which the environment truncates; None if it never does.
     """
     length = capacity // num_envs
-    slots = 0 if limit is None else -(-length // limit) + 1
+    # Without a limit there are none; one row stays, as a checkpoint has no arrays of no elements.
+    slots = 1 if limit is None else -(-length // limit) + 1
     row, final = layout(example), layout(example.obs)
     zeros = lambda rows, words: jnp.zeros((num_envs, rows, words), jnp.uint32)
     return Ring(zeros(length, row.words), zeros(slots, final.words), row, final, limit)
