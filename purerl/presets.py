@@ -165,6 +165,9 @@ PRESETS: dict[str, dict[str, dict[str, Any]]] = {
         "gymnax/CartPole-v1": {
             "n_step": 30, "value_scale": 5.0, "v_min": 0.0, "v_max": 100.0,
         },
+        "gymnax/Catch-bsuite": {
+            "total_steps": 20_000, "num_envs": 8, "num_updates": 2, "learning_starts": 512,
+        },
         "game/*": {"discount": 1.0},
     },
     "alphazero": {

@@ -132,10 +132,13 @@ CASES = [
         env_kwargs=(("opponent", "random"),),
     ),
     Case(
-        "muzero-catch",
+        "muzero-tic-tac-toe",  # whose episodes are never truncated
         muzero,
-        "gymnax/Catch-bsuite",
-        muzero.Config(**REPLAY, num_simulations=2, model_steps=1, n_step=2, latent_size=4, atoms=5),
+        "game/tic_tac_toe",
+        muzero.Config(
+            **REPLAY, num_simulations=2, model_steps=1, n_step=2, latent_size=4, atoms=5
+        ),
+        env_kwargs=(("opponent", "random"),),
     ),
     Case(
         "reinforce",
