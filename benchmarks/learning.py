@@ -81,14 +81,14 @@ TASKS = {
     ),
     "muzero-cartpole": Task("experiments/muzero_gymnax.py --seeds 8", 475),
     "muzero-tic_tac_toe": Task("experiments/muzero_games.py --eval-episodes 1000", -0.05),
-    "muzero-catch": Task(
-        "experiments/muzero_gymnax.py --env Catch-bsuite --seeds 8 --eval-episodes 64", None
-    ),
-    "dqn-catch": Task(
-        "experiments/dqn_gymnax.py --env Catch-bsuite --seeds 8 --total-steps 20000"
-        " --eval-episodes 64",
-        None,
-    ),
+    **{  # at equal steps
+        f"{algorithm}-catch": Task(
+            f"experiments/{algorithm}_gymnax.py --env Catch-bsuite --seeds 8 --total-steps 6000"
+            " --eval-episodes 64",
+            None,
+        )
+        for algorithm in ("muzero", "dqn")
+    },
     # DQN after 5M frames in Young and Tian 2019, https://arxiv.org/abs/1903.03176, read off the
     # learning curves of https://github.com/kenjyoung/MinAtar (there with sticky actions).
     "dqn-breakout": Task("experiments/dqn_gymnax.py --env Breakout-MinAtar --seeds 4", 10),

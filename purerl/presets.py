@@ -166,13 +166,20 @@ PRESETS: dict[str, dict[str, dict[str, Any]]] = {
             "n_step": 30, "value_scale": 5.0, "v_min": 0.0, "v_max": 100.0,
         },
         "gymnax/Catch-bsuite": {
-            "total_steps": 20_000, "num_envs": 8, "num_updates": 2, "learning_starts": 512,
+            "total_steps": 10_000, "num_envs": 4, "num_updates": 4, "learning_starts": 256,
+            "n_step": 3, "value_scale": 5.0, "schedule": "constant",
         },
         "game/*": {"discount": 1.0},
     },
     "alphazero": {
-        "*": {"total_steps": 1_000_000},
-        "game/tic_tac_toe": {"total_steps": 500_000},
+        "*": {
+            "total_steps": 3_000_000, "unroll_length": 32, "num_minibatches": 8, "opening": 6,
+            "hidden_sizes": (256, 256),
+        },
+        "game/tic_tac_toe": {
+            "total_steps": 600_000, "unroll_length": 16, "num_minibatches": 4, "opening": 4,
+            "num_simulations": 32, "hidden_sizes": (128, 128),
+        },
     },
     "mpc": {
         # Nothing is learnt, and every step of an evaluation is a search: one at the end.
