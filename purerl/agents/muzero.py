@@ -5,8 +5,9 @@ of Gumbel MuZero (Danihelka et al. 2022, https://openreview.net/forum?id=bERaNdo
 `search="puct"`, and Reanalyse (Schrittwieser et al. 2021, https://arxiv.org/abs/2104.06294) as an
 option. A game is played against itself, values of the other side counting negatively.
 
-Departures: rows are drawn evenly; time limits bootstrap from the true final observation, and what
-would follow one is not learnt from, where a termination is followed by zeros.
+Departures: sequences are drawn evenly unless `prioritized`; time limits bootstrap from the true
+final observation, and what would follow one is not learnt from, where a termination is followed by
+zeros.
 Axes: B environments, K unrolled steps, n steps of a return, L = K + n + 1 steps of a sequence,
 N sequences, A actions, Z atoms.
 """
@@ -28,7 +29,7 @@ from purerl.networks import Model, check_torso, muzero_model
 from purerl.ops import returns, two_hot
 from purerl.ops.q_learning import cross_entropy
 from purerl.ops.search import Plan, plan
-from purerl.replay import check_replay, ring
+from purerl.replay import Priorities, check_replay, priorities, ring
 from purerl.rollout import chances
 from purerl.spaces import Discrete
 from purerl.types import Agent, Clock, EnvParams, Key, Magnitude, Metrics, Share, TrainState, pytree
@@ -51,6 +52,7 @@ class Config:
     value_scale: float = 1.0  # gumbel: weight of values, as shares of the range, beside the prior
     model_steps: int = 5  # the model is unrolled for learning, K
     n_step: int = 10  # rewards summed before a searched value
+    prioritized: bool = False  # draw sequences whose value was wrong more often
     reanalyse: bool = False  # search again when learning, for fresh targets
     opening: int = 4  # games: random moves before one, at most: 0 to so many
     atoms: int = 51  # of the distributions of values and rewards
@@ -72,6 +74,8 @@ class HParams(NamedTuple):
     value_coef: Magnitude = 0.25  # weight of the value loss
     max_grad_norm: Magnitude = 5.0  # gradients are scaled down to at most this global norm
     reward_scale: float = 1.0  # multiplies rewards before learning
+    priority_exponent: Magnitude = 1.0  # 0 draws evenly
+    importance_exponent: Share = 1.0  # correction of what is drawn too often
     env_params: EnvParams = {}  # overrides of the environment's float parameters
 
 
@@ -82,6 +86,14 @@ class Learner:
     params: Any
     opt_state: optax.OptState
     discount: jax.Array
+
+
+@pytree
+class Actor:
+    """What was lived, and how often each step of it is to be drawn."""
+
+    experience: Experience
+    priorities: Priorities | tuple[()]
 
 
 class Move(NamedTuple):
@@ -194,9 +206,9 @@ def look_ahead(
 
 def loss(
     params: Any, obs: jax.Array, action: jax.Array, goal: Targets, model: Model, config: Config,
-    hparams: HParams,
+    hparams: HParams, weight: jax.Array | float = 1.0,
 ):  # fmt: skip
-    """Cross-entropies of reward, value and policy over K unrolled steps -> (scalar, metrics).
+    """Cross-entropies of reward, value and policy over K unrolled steps.
 
     Schrittwieser et al. 2020, eq. 1; the steps after the first weigh 1 / K, and gradients are
     halved at the entrance of the dynamics (appendix G).
@@ -209,11 +221,15 @@ def loss(
       model: the network.
       config: static settings.
       hparams: real ones.
+      weight: [N] of each sequence.
+
+    Returns:
+      (loss, (how far each value was from its target [N], the terms of the loss)).
     """
     atoms = two_hot.support(config.v_min, config.v_max, config.atoms)
     code = lambda x: two_hot.encode(x, atoms)
-    of = lambda mask, losses: (mask * losses).mean()
-    latent, terms = model.represent(params, obs), jnp.zeros(3)
+    of = lambda mask, losses: (weight * mask * losses).mean()
+    latent, terms, errors = model.represent(params, obs), jnp.zeros(3), jnp.zeros(len(obs))
     for k in range(config.model_steps + 1):
         now = jax.tree.map(lambda x, k=k: x[k], goal)
         reward_loss = jnp.float32(0.0)
@@ -222,16 +238,17 @@ def loss(
             latent, reward = model.dynamics(params, latent, action[k - 1])
             reward_loss = of(now.reward_mask, cross_entropy(reward, code(now.reward)))
         logits, value = model.predict(params, latent)
+        errors = errors if k else jnp.abs(two_hot.decode(value, atoms) - now.value)
         value_loss = of(now.value_mask, cross_entropy(value, code(now.value)))
         policy_loss = of(now.policy_mask, cross_entropy(logits, now.weights))
         losses = jnp.stack([reward_loss, value_loss, policy_loss])
         terms += losses / config.model_steps if k else losses
     reward_loss, value_loss, policy_loss = terms
     total = reward_loss + hparams.value_coef * value_loss + policy_loss
-    return total, {
+    return total, (errors, {
         "loss/reward": reward_loss, "loss/value": value_loss, "loss/policy": policy_loss,
         "value/mean": goal.value[0].mean(),
-    }  # fmt: skip
+    })  # fmt: skip
 
 
 def make(env: Environment, config: Config = Config(), model: Model | None = None) -> Agent:
@@ -258,6 +275,7 @@ def _make(env: Environment, config: Config, model: Model | None) -> Agent:
     allowed = jax.vmap(match.legal) if match else lambda obs: None
     num_envs, length = config.num_envs, config.unroll_length
     rows, span = config.num_updates * config.batch_size, config.model_steps + config.n_step
+    capacity = config.capacity // num_envs
     first = -(-config.learning_starts // (num_envs * length))  # the round that learns first
 
     def init(key: Key, hparams: HParams) -> TrainState:
@@ -268,7 +286,8 @@ def _make(env: Environment, config: Config, model: Model | None) -> Agent:
         kept = Move(jax.ShapeDtypeStruct((), jnp.int32), number(num_actions), number())
         experience = begin(env_key, world, num_envs, config.capacity, kept, hparams.env_params)
         discount = jnp.float32(sign * hparams.discount)
-        return TrainState(Learner(params, opt_state, discount), experience)
+        priority = priorities.init(num_envs, capacity) if config.prioritized else ()
+        return TrainState(Learner(params, opt_state, discount), Actor(experience, priority))
 
     def see(learner: Learner, key: Key, obs: jax.Array, explore: bool = True) -> Plan:
         params, discount = learner.params, learner.discount
@@ -279,8 +298,9 @@ def _make(env: Environment, config: Config, model: Model | None) -> Agent:
         _, value = model.predict(params, model.represent(params, obs))
         return two_hot.decode(value, two_hot.support(config.v_min, config.v_max, config.atoms))
 
-    def live(drawn, number, learner: Learner, experience: Experience, restart: Restart, hparams):
+    def live(drawn, number, learnt, experience: Experience, restart: Restart, hparams):
         """K steps of every environment, each after a search, into the ring."""
+        learner, priority = learnt
 
         def behave(key, obs):
             found = see(learner, key, obs)
@@ -289,18 +309,26 @@ def _make(env: Environment, config: Config, model: Model | None) -> Agent:
         experience, _, metrics = collect(
             drawn[0], world, behave, experience, number * length, hparams.env_params, restart
         )
-        return learner, experience, metrics
+        if isinstance(priority, Priorities):
+            priority = priorities.insert(priority, capacity, number * length, length, span)
+        return (learner, priority), experience, metrics
 
-    def learn(drawn, number, learner: Learner, experience: Experience, hparams, clock: Clock):
+    def learn(drawn, number, learnt, experience: Experience, hparams, clock: Clock):
         """U gradient steps on sequences drawn at once."""
-        (_, numbers, keys), replay = drawn, experience.replay
-        index = ring.uniform(numbers, replay, (number + 1) * length, span)
+        (learner, priority), (_, numbers, keys), replay = learnt, drawn, experience.replay
+        time = (number + 1) * length  # steps of each environment that are in the ring
+        if isinstance(priority, Priorities):
+            chosen = priorities.draw(numbers, priority, capacity, time)
+            index, items = chosen.index, num_envs * ring.count(replay, time, span)
+            weight = priorities.importance(chosen, items, hparams.importance_exponent)
+        else:
+            index, weight = ring.uniform(numbers, replay, time, span), jnp.ones(rows)
         steps = ring.sequences(replay, index, span + 1)
         final = ring.final_observations(replay, index, steps.truncated)
         adam = optimizer(config, hparams, clock)
 
         def step(learner: Learner, now):
-            (steps, final), key = now
+            (steps, final, weight), key = now
             by_time = lambda x: jnp.swapaxes(x, 0, 1)
             lived = jax.tree.map(by_time, steps)  # [L, N, ...]
             weights, value = lived.action.weights, lived.action.value
@@ -320,23 +348,28 @@ def _make(env: Environment, config: Config, model: Model | None) -> Agent:
             )  # fmt: skip
             action = lived.action.action[: config.model_steps]
             gradient = jax.grad(loss, has_aux=True)
-            grads, terms = gradient(
-                learner.params, lived.obs[0], action, goal, model, config, hparams
+            grads, found = gradient(
+                learner.params, lived.obs[0], action, goal, model, config, hparams, weight
             )
             updates, opt_state = adam.update(grads, learner.opt_state, learner.params)
             params = optax.apply_updates(learner.params, updates)
-            return Learner(params, opt_state, learner.discount), terms
+            return Learner(params, opt_state, learner.discount), found
 
-        by_update = lambda x: x.reshape(config.num_updates, config.batch_size, *x.shape[1:])
-        now = jax.tree.map(by_update, (steps, final)), keys
-        learner, terms = jax.lax.scan(step, learner, now)
-        return learner, {name: x.mean() for name, x in terms.items()}
+        # The strata of prioritised draws are spread over all updates.
+        by_update = lambda x: jnp.swapaxes(x.reshape(-1, config.num_updates, *x.shape[1:]), 0, 1)
+        now = jax.tree.map(by_update, (steps, final, weight)), keys
+        learner, (errors, terms) = jax.lax.scan(step, learner, now)
+        if isinstance(priority, Priorities):
+            error = jnp.swapaxes(errors, 0, 1).reshape(-1)
+            error = (error + 1e-6) ** hparams.priority_exponent
+            priority = priorities.update(priority, capacity, index, error)
+        return (learner, priority), {name: x.mean() for name, x in terms.items()}
 
     def update(
         key: Key, state: TrainState, hparams: HParams, clock: Clock
     ) -> tuple[TrainState, Metrics]:
         pool_key, rounds_key = jax.random.split(key)
-        learner, experience = state
+        learner, actor = state
         restart = restarts(pool_key, world, num_envs, hparams.env_params, config.reset_mode)
 
         def chance(key):
@@ -344,15 +377,21 @@ def _make(env: Environment, config: Config, model: Model | None) -> Agent:
             steps_key, rows_key, search_key = jax.random.split(key, 3)
             steps = chances(steps_key, restart, num_envs, length)
             search_keys = jax.random.split(search_key, config.num_updates)
-            return steps, jax.random.bits(rows_key, (rows,)), search_keys
+            if config.prioritized:
+                numbers = priorities.numbers(rows_key, actor.priorities, rows)
+            else:
+                numbers = jax.random.bits(rows_key, (rows,))
+            return steps, numbers, search_keys
 
         drawn = jax.vmap(chance)(jax.random.split(rounds_key, config.num_rounds))
-        learner, experience, metrics = rounds(
+        learnt, experience, metrics = rounds(
             functools.partial(live, restart=restart, hparams=hparams),
             functools.partial(learn, hparams=hparams, clock=clock),
-            learner, experience, drawn, clock, num_rounds=config.num_rounds, first=first,
+            (learner, actor.priorities), actor.experience, drawn, clock,
+            num_rounds=config.num_rounds, first=first,
         )  # fmt: skip
-        return TrainState(learner, experience), metrics
+        learner, priority = learnt
+        return TrainState(learner, Actor(experience, priority)), metrics
 
     def act(key: Key, learner: Learner, carry: Any, obs: jax.Array, greedy: bool):
         return see(learner, key, obs, explore=not greedy).action, carry

@@ -136,7 +136,13 @@ CASES = [
         muzero,
         "game/tic_tac_toe",
         muzero.Config(
-            **REPLAY, num_simulations=2, model_steps=1, n_step=2, latent_size=4, atoms=5
+            **REPLAY,
+            num_simulations=2,
+            model_steps=1,
+            n_step=2,
+            latent_size=4,
+            atoms=5,
+            prioritized=True,
         ),
         env_kwargs=(("opponent", "random"),),
     ),

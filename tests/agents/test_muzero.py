@@ -1,5 +1,7 @@
 """MuZero's targets against a loop, its gradients against their scale, and what it learns."""
 
+from dataclasses import replace
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -117,7 +119,8 @@ def expect(agent, state, obs):
 def test_it_learns_the_values_of_probes(name, obs):
     env, discount = purerl.make(name), 0.9
     hparams = muzero.HParams(learning_rate=1e-2, discount=discount)
-    agent, state, _ = trained(env, CONFIG, 100, hparams)
+    prioritized = name == "probe/obs-value"
+    agent, state, _ = trained(env, replace(CONFIG, prioritized=prioritized), 100, hparams)
     obs = jnp.asarray(obs)
     wanted = jnp.asarray([0.9, 1.0]) if name == "probe/discount" else obs[:, 0]
     np.testing.assert_allclose(expect(agent, state, obs), wanted, atol=0.08)
@@ -145,7 +148,7 @@ def test_reanalysed_targets_are_searched_afresh():
     still = muzero.HParams(learning_rate=0.0, weight_decay=0.0)
     env = purerl.make("probe/policy")
     *_, old = trained(env, CONFIG, 8, still)
-    fresh = Config(**{**vars(CONFIG), "reanalyse": True})
+    fresh = replace(CONFIG, reanalyse=True)
     *_, new = trained(env, fresh, 8, still)
     assert new["loss/policy"] == pytest.approx(float(old["loss/policy"]), rel=0.1)
     assert new["value/mean"] == pytest.approx(float(old["value/mean"]), abs=0.05)
@@ -155,7 +158,7 @@ def test_a_game_is_lived_from_both_sides():
     env = purerl.make("game/tic_tac_toe")
     agent, state, metrics = trained(env, CONFIG, 6)
     assert state.learner.discount < 0
-    assert state.actor.env.env.shape == (4, 3, 3)
+    assert state.actor.experience.env.env.shape == (4, 3, 3)
     both = SelfPlay(env.game, CONFIG.opening)
     assert agent.env is env
     assert both.max_episode_steps is None
