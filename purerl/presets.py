@@ -169,7 +169,11 @@ PRESETS: dict[str, dict[str, dict[str, Any]]] = {
             "total_steps": 10_000, "num_envs": 4, "num_updates": 4, "learning_starts": 256,
             "n_step": 3, "value_scale": 5.0, "schedule": "constant",
         },
-        "game/*": {"discount": 1.0},
+        "game/*": {
+            "total_steps": 800_000, "num_updates": 2, "batch_size": 256, "capacity": 102_400,
+            "num_simulations": 32, "value_scale": 3.0, "latent_size": 128,
+            "hidden_sizes": (128, 128), "learning_rate": 1e-3, "discount": 1.0,
+        },
     },
     "alphazero": {
         "*": {
