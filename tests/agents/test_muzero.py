@@ -11,7 +11,9 @@ import purerl
 from purerl.agents import muzero
 from purerl.agents.muzero import Config, targets
 from purerl.envs.matches import SelfPlay
+from purerl.networks import Model
 from purerl.ops import two_hot
+from purerl.ops.q_learning import cross_entropy
 from purerl.types import Clock
 
 KEY = jax.random.key(0)
@@ -81,6 +83,41 @@ def test_an_episode_that_ends_with_its_first_step_is_learnt_from():
     assert (found.value_mask[1:] == 0).all()
     assert (found.reward_mask[2:] == 0).all()
     assert (found.reward_mask[1] == 1).all()
+
+
+def test_what_the_model_unrolls_weighs_less_and_less():
+    """Each step of the dynamics halves what reaches the representation; K of them share 1."""
+    steps, rows, atoms = 2, 5, 3
+    config = Config(model_steps=steps, atoms=atoms)
+    tilt = jax.random.normal(KEY, (atoms, atoms))
+    model = Model(
+        init=lambda key: (),
+        represent=lambda latent, obs: latent,
+        dynamics=lambda params, latent, action: (latent, latent @ tilt),
+        predict=lambda params, latent: (jnp.zeros((rows, ACTIONS)), jnp.zeros((rows, atoms))),
+    )
+    reward = jax.random.uniform(KEY, (steps + 1, rows))
+    one = jnp.ones((steps + 1, rows))
+    even = jnp.full((steps + 1, rows, ACTIONS), 1 / ACTIONS)
+    goal = muzero.Targets(reward, 0 * one, even, one, one, one)
+    latent = jax.random.normal(jax.random.key(1), (rows, atoms))
+    action = jnp.zeros((steps, rows), jnp.int32)
+    loss = lambda latent: muzero.loss(
+        latent, jnp.zeros(rows), action, goal, model, config, muzero.HParams()
+    )
+    found, (errors, terms) = jax.grad(loss, has_aux=True)(latent)
+    support = two_hot.support(config.v_min, config.v_max, atoms)
+
+    def alone(latent, k):
+        return cross_entropy(latent @ tilt, two_hot.encode(reward[k], support)).mean()
+
+    wanted = sum(0.5**k / steps * jax.grad(alone)(latent, k) for k in range(1, steps + 1))
+    np.testing.assert_allclose(found, wanted, rtol=1e-4, atol=1e-7)
+    losses = sum(float(alone(latent, k)) / steps for k in range(1, steps + 1))
+    assert terms["loss/reward"] == pytest.approx(losses, rel=1e-5)
+    # The first policy and value count whole, those of K further steps one whole together.
+    assert terms["loss/policy"] == pytest.approx(2 * np.log(ACTIONS), rel=1e-5)
+    np.testing.assert_allclose(errors, 0.0, atol=1e-6)
 
 
 CONFIG = Config(
