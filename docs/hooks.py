@@ -7,6 +7,7 @@ source, presets and tables from modules that need no others.
 import ast
 import importlib.util
 import json
+import logging
 import re
 from pathlib import Path
 from types import ModuleType
@@ -125,7 +126,8 @@ def presets(agent: str) -> list[str]:
         entries = table.get(name, {})
         if not entries:
             continue
-        out += ["", f"`{name}`:", "", "| environments | settings |", "| --- | --- |"]
+        rest = f", and what it does not say as `{agent}`" if name != agent else ""
+        out += ["", f"`{name}`{rest}:", "", "| environments | settings |", "| --- | --- |"]
         for pattern, chosen in entries.items():
             row = ", ".join(f"`{k}={v!r}`" for k, v in chosen.items())
             out.append(f"| `{pattern}` | {cell(row)} |")
@@ -280,7 +282,10 @@ def math(text: str, *_: Any, **__: Any) -> str:
     """An equation as MathML, which browsers draw without a script."""
     from latex2mathml import converter
 
-    return f'<div class="math">{converter.convert(text, display="block")}</div>'
+    drawn = converter.convert(text, display="block")
+    if "\\" in drawn or "&#x0005C;" in drawn:  # what it does not know it leaves as it is
+        logging.getLogger("mkdocs.hooks").warning("no MathML for the equation %s", text)
+    return f'<div class="math">{drawn}</div>'
 
 
 # What mkdocs calls.
