@@ -146,7 +146,8 @@ def planning(results: dict[str, Any]) -> list[str]:
     return rows
 
 
-def main() -> None:
+def page() -> str:
+    """The whole of BENCHMARKS.md."""
     read = lambda name: json.loads((HERE / "results" / name).read_text())
     text = [
         "# Benchmarks",
@@ -197,7 +198,11 @@ def main() -> None:
         "",
         *planning(read("planning.json")),
     ]
-    (HERE.parent / "BENCHMARKS.md").write_text("\n".join(text) + "\n")
+    return "\n".join(text) + "\n"
+
+
+def main() -> None:
+    (HERE.parent / "BENCHMARKS.md").write_text(page())
 
 
 if __name__ == "__main__":
