@@ -5,7 +5,8 @@
     python benchmarks/learning.py --study sac-vs-ddpg   the same tasks, steps and seeds for both
 
 Results are merged into benchmarks/results/learning.json; `python benchmarks/tables.py` shows them.
-The score is the greedy evaluation return at the end: interquartile mean over seeds.
+The score is the greedy evaluation return at the end: interquartile mean over seeds; the curve has
+that of every evaluation, by environment steps.
 """
 
 import argparse
@@ -20,7 +21,8 @@ from pathlib import Path
 
 import jax
 
-from purerl.engine.record import RESULT
+from purerl.analysis.intervals import iqm
+from purerl.engine.record import RESULT, read_metric
 from purerl.errors import UsageError, choose
 
 ROOT = Path(__file__).parents[1]
@@ -128,12 +130,16 @@ def run(name: str, task: Task) -> dict[str, object]:
         if status:
             raise UsageError(f"task={name!r}: its command ended with status {status}")
         result = json.loads((run_dir / RESULT).read_text())
+        steps, values = read_metric(
+            run_dir, "eval/return", result["greedy"]["count"] + result["greedy"]["left_out"]
+        )
     score = result["greedy"]["iqm"]
     return {
         "command": f"python {task.command}",
         "gate": task.gate,
         "passed": None if task.gate is None else score >= task.gate,
         **result,
+        "curve": [[int(n), round(float(iqm(x)), 3)] for n, x in zip(steps, values, strict=True)],
         "wall_seconds": round(time.perf_counter() - began, 1),
         "peak_memory_mb": round(usage.ru_maxrss / 1024),
         "cores": os.cpu_count(),
