@@ -8,6 +8,8 @@ from typing import Any
 import jax
 import numpy as np
 
+from purerl.errors import UsageError
+
 KEPT = 2  # the newest, and one before it
 
 
@@ -86,12 +88,20 @@ def saved_rows(checkpointer: Any, step: int) -> int:
 
 
 def load_state(checkpointer: Any, step: int, like: Any, shardings: Any = None) -> Any:
-    """What was saved at `step`, with the types of `like`; by default all of it on one device."""
+    """What was saved at `step`, with the types of `like`; by default all of it on one device.
+
+    Raises:
+      UsageError: what was saved is another state, such as that of another version of the agent.
+    """
     if shardings is None:
         alone = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
         shardings = jax.tree.map(lambda _: alone, like)
     spread = lambda x, where: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=where)
-    return checkpointer.load(step, jax.tree.map(spread, like, shardings))
+    try:
+        return checkpointer.load(step, jax.tree.map(spread, like, shardings))
+    except (LookupError, ValueError):  # Orbax names every leaf, over many lines
+        said = "holds another state than the agent has here; was another version of it trained?"
+        raise UsageError(f"the checkpoint of iteration {step} {said}") from None
 
 
 def _to_host(x: jax.Array) -> Any:

@@ -10,6 +10,7 @@ import pytest
 from laws import changed
 
 from purerl.engine.checkpoint import KEPT, Checkpoints
+from purerl.errors import UsageError
 
 
 def state(step):
@@ -128,3 +129,12 @@ def test_a_failed_write_is_raised_and_the_last_one_intact(tmp_path):
     restored = reopened.restore(1, {"x": jnp.zeros(4)})
     assert restored["x"].tolist() == [0, 1, 2, 3]
     reopened.close()
+
+
+def test_another_state_is_said_in_one_line(checkpoints):
+    checkpoints.save(1, state(1))
+    checkpoints.wait()
+    other = like(state(1)) | {"more": jnp.zeros(3)}
+    with pytest.raises(UsageError, match="iteration 1 holds another state") as caught:
+        checkpoints.restore(1, other)
+    assert "\n" not in str(caught.value)
