@@ -171,8 +171,8 @@ PRESETS: dict[str, dict[str, dict[str, Any]]] = {
         },
         "game/*": {
             "total_steps": 800_000, "num_updates": 2, "batch_size": 256, "capacity": 102_400,
-            "num_simulations": 32, "value_scale": 3.0, "latent_size": 128,
-            "hidden_sizes": (128, 128), "learning_rate": 1e-3, "discount": 1.0,
+            "num_simulations": 32, "latent_size": 128, "hidden_sizes": (128, 128),
+            "learning_rate": 1e-3, "discount": 1.0,
         },
     },
     "alphazero": {
