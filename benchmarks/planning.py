@@ -30,6 +30,7 @@ from purerl.engine.population import population
 from purerl.engine.programs import compile_programs, cpu_options
 from purerl.networks import muzero_model
 from purerl.ops import two_hot
+from purerl.ops.search import outcome
 
 RESULTS = Path(__file__).parent / "results" / "planning.json"
 ITERATIONS = 20
@@ -49,22 +50,14 @@ def bare(env: Any, config: muzero.Config, discount: float):
         latent, reward = model.dynamics(params, latent, action)
         logits, value = model.predict(params, latent)
         reward = two_hot.decode(reward, atoms)
-        out: Any = mctx.RecurrentFnOutput(
-            reward=reward,  # type: ignore
-            discount=jnp.full_like(reward, discount),  # type: ignore
-            prior_logits=logits,  # type: ignore
-            value=two_hot.decode(value, atoms),  # type: ignore
-        )
-        return out, latent
+        value = two_hot.decode(value, atoms)
+        return outcome(reward, jnp.full_like(reward, discount), logits, value), latent
 
     def search(total, key):
         latent = model.represent(params, obs + total)
         logits, value = model.predict(params, latent)
-        root: Any = mctx.RootFnOutput(
-            prior_logits=logits,  # type: ignore
-            value=two_hot.decode(value, atoms),  # type: ignore
-            embedding=latent,  # type: ignore
-        )
+        kind: Any = mctx.RootFnOutput  # a dataclass of chex, which type checkers do not see
+        root = kind(prior_logits=logits, value=two_hot.decode(value, atoms), embedding=latent)
         found = mctx.gumbel_muzero_policy(
             params, key, root, recurrent, config.num_simulations,
             qtransform=functools.partial(

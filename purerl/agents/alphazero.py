@@ -15,7 +15,6 @@ from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import mctx
 import optax
 
 from purerl.envs import Environment, VectorState, games, reset_batch
@@ -23,7 +22,7 @@ from purerl.envs.matches import Match, SelfPlay
 from purerl.errors import UsageError, check_settings
 from purerl.networks import Network, check_torso, policy_value
 from purerl.ops import batching, returns
-from purerl.ops.search import Plan, masked, plan
+from purerl.ops.search import Plan, masked, outcome, plan
 from purerl.rollout import unroll
 from purerl.types import Agent, Clock, EnvParams, Key, Magnitude, Metrics, Share, TrainState, pytree
 
@@ -89,13 +88,8 @@ def look_ahead(
         del key
         board, won, over = jax.vmap(game.play)(board, action)
         logits, value = network.apply(params, games.observe(board))
-        out: Any = mctx.RecurrentFnOutput(
-            reward=won.astype(jnp.float32),  # type: ignore
-            discount=jnp.where(over, 0.0, -1.0),  # type: ignore
-            prior_logits=masked(logits, jax.vmap(game.legal)(board)),  # type: ignore
-            value=value,  # type: ignore
-        )
-        return out, board
+        logits = masked(logits, jax.vmap(game.legal)(board))
+        return outcome(won.astype(jnp.float32), jnp.where(over, 0.0, -1.0), logits, value), board
 
     board = games.board_of(obs)
     logits, value = network.apply(params, obs)

@@ -18,7 +18,6 @@ from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import mctx
 import optax
 
 from purerl.envs import Environment, Restart, restarts
@@ -28,7 +27,7 @@ from purerl.experience import Experience, begin, collect, rounds
 from purerl.networks import Model, check_torso, muzero_model
 from purerl.ops import returns, two_hot
 from purerl.ops.q_learning import cross_entropy
-from purerl.ops.search import Plan, plan
+from purerl.ops.search import Plan, outcome, plan
 from purerl.replay import Priorities, check_replay, priorities, ring
 from purerl.rollout import chances
 from purerl.spaces import Discrete
@@ -186,13 +185,8 @@ def look_ahead(
         latent, reward = model.dynamics(params, latent, action)
         logits, value = model.predict(params, latent)
         reward = two_hot.decode(reward, atoms)
-        out: Any = mctx.RecurrentFnOutput(
-            reward=reward,  # type: ignore
-            discount=jnp.full_like(reward, discount),  # type: ignore
-            prior_logits=logits,  # type: ignore
-            value=two_hot.decode(value, atoms),  # type: ignore
-        )
-        return out, latent
+        follows = jnp.full_like(reward, discount)
+        return outcome(reward, follows, logits, two_hot.decode(value, atoms)), latent
 
     latent = model.represent(params, obs)
     logits, value = model.predict(params, latent)
@@ -370,6 +364,9 @@ def _make(env: Environment, config: Config, model: Model | None) -> Agent:
     ) -> tuple[TrainState, Metrics]:
         pool_key, rounds_key = jax.random.split(key)
         learner, actor = state
+        # Acting sees the learner only, and the hyperparameters may have changed (PBT).
+        discount = jnp.float32(sign * hparams.discount)
+        learner = Learner(learner.params, learner.opt_state, discount)
         restart = restarts(pool_key, world, num_envs, hparams.env_params, config.reset_mode)
 
         def chance(key):

@@ -18,6 +18,11 @@ from purerl.types import Key
 type Search = Literal["gumbel", "puct"]
 
 
+# chex makes these dataclasses, which type checkers do not see.
+_ROOT: Any = mctx.RootFnOutput
+_OUTCOME: Any = mctx.RecurrentFnOutput
+
+
 class Plan(NamedTuple):
     """What a search found.
 
@@ -71,8 +76,7 @@ def plan(
       explore: False takes the best found, without noise.
     """
     logits, value, embedding = root
-    # mctx expects floats: a learner in bfloat16 would still search in float32.
-    start: Any = mctx.RootFnOutput(prior_logits=logits, value=value, embedding=embedding)  # type: ignore
+    start = _ROOT(prior_logits=logits, value=value, embedding=embedding)
     # Bits, not a typed key: mctx's loop over simulations, once batched, selects between keys, which
     # a check for keys used twice takes for a second use.
     bits = jax.random.key_data(key)
@@ -99,6 +103,18 @@ def plan(
     tried = jnp.where(tree.visit_counts > 0, found.action_weights, 0.0) + 1e-30 * tree.visit_counts
     value = (tried * tree.qvalues).sum(-1) / tried.sum(-1)
     return Plan(found.action.astype(jnp.int32), found.action_weights, value)
+
+
+def outcome(reward: jax.Array, discount: jax.Array, logits: jax.Array, value: jax.Array) -> Any:
+    """What a recurrent function returns of one step of the model, beside the embedding.
+
+    Args:
+      reward: [N] of the step.
+      discount: [N] of what follows: 0 after an end, negative where the other player moves next.
+      logits: [N, A] of the policy after it.
+      value: [N] of the state after it.
+    """
+    return _OUTCOME(reward=reward, discount=discount, prior_logits=logits, value=value)
 
 
 def masked(logits: jax.Array, legal: jax.Array) -> jax.Array:

@@ -191,6 +191,16 @@ def test_reanalysed_targets_are_searched_afresh():
     assert new["value/mean"] == pytest.approx(float(old["value/mean"]), abs=0.05)
 
 
+def test_a_discount_that_changes_is_planned_with():
+    """As under population-based training; what was set at first must not stay."""
+    agent = muzero.make(purerl.make("probe/policy"), CONFIG)
+    state = agent.init(KEY, agent.hparams)
+    changed = agent.hparams._replace(discount=0.5)
+    clock = Clock(jnp.int32(0), jnp.int32(1))
+    state, _ = jax.jit(agent.update)(KEY, state, changed, clock)
+    assert state.learner.discount == 0.5
+
+
 def test_a_game_is_lived_from_both_sides():
     env = purerl.make("game/tic_tac_toe")
     agent, state, metrics = trained(env, CONFIG, 6)
