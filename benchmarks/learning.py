@@ -1,15 +1,14 @@
 """Does it learn? Runs each task's command as a user would and keeps what it reached.
 
-    python benchmarks/learning.py                       every task; hours on a laptop
-    python benchmarks/learning.py ppo-cartpole ppo-acrobot
-    python benchmarks/learning.py --study sac-vs-ddpg   the same tasks, steps and seeds for both
+    python -m benchmarks learning                       every task; hours on a laptop
+    python -m benchmarks learning ppo-cartpole ppo-acrobot
+    python -m benchmarks learning --study sac-vs-ddpg   the same tasks, steps and seeds for both
 
-Results are merged into benchmarks/results/learning.json; `python benchmarks/tables.py` shows them.
+Results are kept in benchmarks/results/<device>/learning.json, of a study in a file of its name.
 The score is the greedy evaluation return at the end: interquartile mean over seeds; the curve has
 that of every evaluation, by environment steps.
 """
 
-import argparse
 import json
 import os
 import subprocess
@@ -19,14 +18,11 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-import jax
-
+from benchmarks.arguments import known, parser
+from benchmarks.records import ROOT, keep, provenance
 from purerl.analysis.intervals import iqm
 from purerl.engine.record import RESULT, read_metric
-from purerl.errors import UsageError, choose
-
-ROOT = Path(__file__).parents[1]
-RESULTS = Path(__file__).parent / "results" / "learning.json"
+from purerl.errors import UsageError
 
 
 @dataclass(frozen=True)
@@ -142,43 +138,25 @@ def run(name: str, task: Task) -> dict[str, object]:
         "curve": [[int(n), round(float(iqm(x)), 3)] for n, x in zip(steps, values, strict=True)],
         "wall_seconds": round(time.perf_counter() - began, 1),
         "peak_memory_mb": round(usage.ru_maxrss / 1024),
-        "cores": os.cpu_count(),
-        "jax": jax.__version__,
-        "date": time.strftime("%Y-%m-%d"),
+        **provenance(),
     }
 
 
-def keep(path: Path, name: str, entry: dict[str, object]) -> None:
-    """Merge one entry into a file of results."""
-    known = json.loads(path.read_text()) if path.exists() else {}
-    path.write_text(json.dumps(dict(sorted((known | {name: entry}).items())), indent=1) + "\n")
-
-
-def main() -> int:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
-    )
-    parser.add_argument("tasks", nargs="*", help="by default all")
-    parser.add_argument("--study", help=f"instead of tasks: {', '.join(STUDIES)}")
-    given = parser.parse_args()
+def main(argv: list[str]) -> int:
+    flags = parser("learning", __doc__)
+    flags.add_argument("tasks", nargs="*", help="by default all")
+    flags.add_argument("--study", help=f"instead of tasks: {', '.join(STUDIES)}")
+    given = flags.parse_args(argv)
     if given.study:
-        choose("study", given.study, STUDIES)
+        known("study", given.study, STUDIES)
     tasks = STUDIES[given.study] if given.study else TASKS
     for name in given.tasks:
-        choose("task", name, tasks)
-    path = RESULTS.with_name(f"{given.study}.json") if given.study else RESULTS
+        known("task", name, tasks)
     failed = []
     for name in given.tasks or tasks:
         print(f"== {name}: python {tasks[name].command}", flush=True)
         entry = run(name, tasks[name])
-        keep(path, name, entry)
+        keep(given.study or "learning", name, entry)
         failed += [name] if entry["passed"] is False else []
     print(f"below their gate: {', '.join(failed)}" if failed else "all at or above their gates")
     return 1 if failed else 0
-
-
-if __name__ == "__main__":
-    try:
-        sys.exit(main())
-    except UsageError as error:
-        sys.exit(f"error: {error}")

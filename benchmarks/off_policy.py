@@ -1,27 +1,23 @@
 """How fast is learning from replay? DQN and SAC beside Rejax, replay beside flashbax, as JSON.
 
-    python benchmarks/off_policy.py
-    python benchmarks/off_policy.py --rejax DIR         DIR: a checkout of Rejax, beside ours
-    python benchmarks/off_policy.py --only dqn | sac | replay
+    python -m benchmarks off_policy
+    python -m benchmarks off_policy --rejax DIR         DIR: a checkout of Rejax, beside ours
+    python -m benchmarks off_policy --only dqn | sac | replay
 
 Everything that is compared runs in one process, alternating, and is reported as the median of
 several repeats, without compiling. DQN: CartPole, 10 environments, one gradient step of 128 rows
 for every step of them, double, 64-64 networks. SAC: Pendulum, one environment, one gradient step of
 256 rows for every step of it, 64-64 networks; its limit is a loop of the matrix products of such a
-gradient step, forward and backward, and of nothing else. Results are merged into
-benchmarks/results/off_policy.json; `python benchmarks/tables.py` shows them.
+gradient step, forward and backward, and of nothing else. Results are kept in
+benchmarks/results/<device>/off_policy.json.
 """
 
-import argparse
 import dataclasses
 import functools
 import importlib
 import itertools
-import json
-import os
 import statistics
 import sys
-import time
 import types
 from collections.abc import Callable
 from pathlib import Path
@@ -29,9 +25,11 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from throughput import alternate
 
 import purerl
+from benchmarks.arguments import known, parser
+from benchmarks.records import keep, provenance
+from benchmarks.timing import alternate
 from purerl.agents import dqn, sac
 from purerl.engine.cohort import Cohort
 from purerl.engine.hosts import use_cores
@@ -43,7 +41,6 @@ from purerl.replay import Steps, ring
 from purerl.spaces import Box
 from purerl.types import Agent, TrainState
 
-RESULTS = Path(__file__).parent / "results" / "off_policy.json"
 NUM_ENVS, BATCH = 10, 128
 
 
@@ -275,9 +272,8 @@ def show(name: str, row: dict[str, Any]) -> None:
     print(f"{name}: {shown}", flush=True)
 
 
-def dqn_rates(checkout: Path | None, steps: int, repeats: int) -> dict[str, Any]:
+def dqn_rates(checkout: Path | None, steps: int, repeats: int) -> None:
     """By members and capacity."""
-    out: dict[str, Any] = {}
     for members, capacity in ((1, 10_000), (8, 10_000), (1, 1_000_000)):
         each = steps // members
         peer = each if capacity == 10_000 else each // 20  # it is that slow
@@ -288,14 +284,15 @@ def dqn_rates(checkout: Path | None, steps: int, repeats: int) -> dict[str, Any]
             (members * each, members * peer),
             repeats,
         )
-        out[f"members_{members}_capacity_{capacity}"] = row
+        about = provenance(
+            agent="dqn", env="gymnax/CartPole-v1", members=members, capacity=capacity
+        )
+        keep("off_policy", f"dqn-{members}-{capacity}", about | row)
         show(f"DQN, {members} members, capacity {capacity:,}", row)
-    return out
 
 
-def sac_rates(checkout: Path | None, steps: int, repeats: int) -> dict[str, Any]:
+def sac_rates(checkout: Path | None, steps: int, repeats: int) -> None:
     """By members; a gradient step an environment step, so as many updates/s."""
-    out: dict[str, Any] = {}
     for members in (1, 8):
         each = steps // members
         row = beside(
@@ -306,12 +303,12 @@ def sac_rates(checkout: Path | None, steps: int, repeats: int) -> dict[str, Any]
             repeats,
             functools.partial(sac_products, members, each),
         )
-        out[f"members_{members}"] = row
+        about = provenance(agent="sac", env="gymnax/Pendulum-v1", members=members)
+        keep("off_policy", f"sac-{members}", about | row)
         show(f"SAC, {members} members", row)
-    return out
 
 
-def replay(capacity: int, repeats: int, calls_each: int = 2000) -> dict[str, Any]:
+def replay(capacity: int, repeats: int, calls_each: int = 2000) -> None:
     """Microseconds of an insert and of a sample of 256 transitions, ours and flashbax's in turn."""
     import flashbax
 
@@ -366,7 +363,7 @@ def replay(capacity: int, repeats: int, calls_each: int = 2000) -> dict[str, Any
         held[name] = inserts[name](held[name])
         return held[name]
 
-    out: dict[str, Any] = {"capacity": capacity, "envs": envs, "batch": batch}
+    out = provenance(capacity=capacity, envs=envs, batch=batch)
     for kind, calls in (
         ("insert", {name: lambda n=name: insert(n) for name in held}),
         ("sample", {name: lambda n=name: samples[n](held[n], key) for name in held}),
@@ -377,38 +374,30 @@ def replay(capacity: int, repeats: int, calls_each: int = 2000) -> dict[str, Any
             "purerl_us": round(micro["ours"], 2),
             "flashbax_us": round(micro["theirs"], 2),
             "ratio": round(micro["theirs"] / micro["ours"], 2),
+            "seconds": {k: [round(x, 4) for x in t] for k, t in seconds.items()},
         }
         print(f"{kind} at capacity {capacity:,}: {out[kind]}", flush=True)
-    return out
+    keep("off_policy", f"replay-{capacity}", out)
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
-    )
-    parser.add_argument("--rejax", type=Path, help="a checkout of Rejax to run beside ours")
-    parser.add_argument("--only", choices=["dqn", "sac", "replay"])
-    parser.add_argument("--steps", type=int, default=160_000, help="a repeat, over all members")
-    parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--results", type=Path, default=RESULTS, help="where to merge them")
-    given = parser.parse_args()
+def main(argv: list[str]) -> int:
+    flags = parser("off_policy", __doc__)
+    flags.add_argument("--rejax", type=Path, help="a checkout of Rejax to run beside ours")
+    flags.add_argument("--only", help="dqn, sac or replay")
+    flags.add_argument("--steps", type=int, default=160_000, help="a repeat, over all members")
+    flags.add_argument("--repeats", type=int, default=5)
+    given = flags.parse_args(argv)
+    if given.only:
+        known("only", given.only, ("dqn", "sac", "replay"))
     use_cores()
     if given.rejax:
         sys.modules["distrax"] = _distrax()
         sys.path.insert(0, str(given.rejax / "src"))
-    device = jax.devices()[0]
-    entry: dict[str, Any] = {"cores": os.cpu_count(), "jax": jax.__version__}
-    entry["date"] = time.strftime("%Y-%m-%d")
     if given.only in (None, "dqn"):
-        entry["dqn"] = dqn_rates(given.rejax, given.steps, given.repeats)
+        dqn_rates(given.rejax, given.steps, given.repeats)
     if given.only in (None, "sac"):
-        entry["sac"] = sac_rates(given.rejax, given.steps // 16, given.repeats)
+        sac_rates(given.rejax, given.steps // 16, given.repeats)
     if given.only in (None, "replay"):
-        entry["replay"] = [replay(n, given.repeats) for n in (10_000, 1_000_000)]
-    known = json.loads(given.results.read_text()) if given.results.exists() else {}
-    known[device.device_kind] = known.get(device.device_kind, {}) | entry
-    given.results.write_text(json.dumps(known, indent=1) + "\n")
-
-
-if __name__ == "__main__":
-    main()
+        for capacity in (10_000, 1_000_000):
+            replay(capacity, given.repeats)
+    return 0

@@ -1,28 +1,25 @@
 """How fast is planning? Simulations/s while MuZero acts, beside bare mctx, as JSON.
 
-    python benchmarks/planning.py
+    python -m benchmarks planning
 
 Bare: mctx's Gumbel search on one batch of observations again and again, with the same network.
 Ours: environments stepped with such searches, their steps inserted into the replay, nothing learnt
 yet. Both in one process, alternating, the median of several repeats, without compiling. Results are
-written to benchmarks/results/planning.json; `python benchmarks/tables.py` shows them.
+kept in benchmarks/results/<device>/planning.json.
 """
 
-import argparse
 import functools
-import json
-import os
 import statistics
-import time
-from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import mctx
-from throughput import alternate
 
 import purerl
+from benchmarks.arguments import parser
+from benchmarks.records import keep, provenance
+from benchmarks.timing import alternate
 from purerl.agents import muzero
 from purerl.engine.cohort import Cohort
 from purerl.engine.placement import place
@@ -32,7 +29,6 @@ from purerl.networks import muzero_model
 from purerl.ops import two_hot
 from purerl.ops.search import outcome
 
-RESULTS = Path(__file__).parent / "results" / "planning.json"
 ITERATIONS = 20
 
 
@@ -85,14 +81,11 @@ def ours(agent: Any):
     return call
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
-    )
-    parser.add_argument("--repeats", type=int, default=5)
-    given = parser.parse_args()
+def main(argv: list[str]) -> int:
+    flags = parser("planning", __doc__)
+    flags.add_argument("--repeats", type=int, default=5)
+    given = flags.parse_args(argv)
     env = purerl.make("gymnax/CartPole-v1")
-    rows = {}
     for num_envs in (32, 256):
         config = muzero.Config(num_envs=num_envs, capacity=400 * num_envs, learning_starts=10**9)
         agent = muzero.make(env, config)
@@ -103,15 +96,12 @@ def main() -> None:
             name: steps * config.num_simulations / statistics.median(t)
             for name, t in seconds.items()
         }
-        rows[f"envs_{num_envs}"] = {
+        found = {
             **{f"{name}_simulations_per_second": round(x) for name, x in speed.items()},
             "ratio": round(speed["purerl"] / speed["mctx"], 3),
             "seconds": {name: [round(x, 4) for x in t] for name, t in seconds.items()},
         }
-        print(f"{num_envs} environments: {rows[f'envs_{num_envs}']}", flush=True)
-    entry = {"cores": os.cpu_count(), "jax": jax.__version__, "date": time.strftime("%Y-%m-%d")}
-    RESULTS.write_text(json.dumps({jax.devices()[0].device_kind: entry | rows}, indent=1) + "\n")
-
-
-if __name__ == "__main__":
-    main()
+        about = provenance(agent="muzero", env="gymnax/CartPole-v1", num_envs=num_envs)
+        keep("planning", f"muzero-CartPole-v1-{num_envs}", about | found)
+        print(f"{num_envs} environments: {found}", flush=True)
+    return 0

@@ -1,12 +1,12 @@
 """How does it scale? Members from 1 to 1024, devices from 1 to N, and what a sweep costs, as JSON.
 
-    python benchmarks/scaling.py
-    python benchmarks/scaling.py --only members | devices | sweep | sharding
+    python -m benchmarks scaling
+    python -m benchmarks scaling --only members | devices | sweep | sharding
 
 PPO on CartPole, 64 environments x 128 steps, 4 epochs x 4 minibatches, 64-64 tanh networks. Every
 point of `members` and `devices` is a process of its own, so that its memory can be told; what is
-compared (`sweep`, `sharding`) runs in one process, alternating, medians of several. Results go to
-benchmarks/results/scaling.json and scaling.png; `python benchmarks/tables.py` shows them.
+compared (`sweep`, `sharding`) runs in one process, alternating, medians of several. Results are
+kept in benchmarks/results/<device>/scaling.json and drawn as scaling.png beside it.
 """
 
 import argparse
@@ -16,14 +16,16 @@ import resource
 import statistics
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
 import jax
-from throughput import CONFIG, STEPS, alternate, ours
 
 import purerl
+from benchmarks.arguments import known, parser
+from benchmarks.records import ROOT, keep, provenance
+from benchmarks.throughput import CONFIG, STEPS, WORK, ours
+from benchmarks.timing import alternate
 from purerl.agents import ppo
 from purerl.engine.cohort import Cohort
 from purerl.engine.hosts import use_cores
@@ -31,7 +33,8 @@ from purerl.engine.placement import place
 from purerl.engine.population import population
 from purerl.engine.programs import compile_programs
 
-RESULTS = Path(__file__).parent / "results" / "scaling.json"
+PARTS = ("members", "devices", "sweep", "sharding")
+SELF = [sys.executable, "-m", "benchmarks", "scaling"]
 MEMBERS = [4**n for n in range(6)]  # 1 to 1024
 FORCED = 8  # devices that a CPU is made to have, for `sharding`
 
@@ -59,10 +62,10 @@ def points(pairs: list[tuple[int, int]], given: Any) -> list[dict[str, Any]]:
     """Each (members, devices) in a process of its own."""
     found = []
     for members, devices in pairs:
-        words = [sys.executable, __file__, "--point", str(members), str(devices)]
+        words = [*SELF, "--point", str(members), str(devices)]
         words += ["--updates", str(given.updates), "--repeats", str(given.repeats)]
-        out = subprocess.run(words, check=True, capture_output=True, text=True).stdout
-        found.append(json.loads(out.splitlines()[-1]))
+        run = subprocess.run(words, check=True, capture_output=True, text=True, cwd=ROOT)
+        found.append(json.loads(run.stdout.splitlines()[-1]))
         row = found[-1]
         print(
             f"{row['members']} members, {row['devices']} devices:"
@@ -127,9 +130,11 @@ def forced_sharding(given: Any) -> dict[str, Any]:
 
     def run(devices: int, *words: str) -> dict[str, Any]:
         env = os.environ | {"JAX_NUM_CPU_DEVICES": str(devices)}
-        command = [sys.executable, __file__, *words, *repeat]
-        out = subprocess.run(command, check=True, capture_output=True, text=True, env=env).stdout
-        return json.loads(out.splitlines()[-1])
+        command = [*SELF, *words, *repeat]
+        done = subprocess.run(
+            command, check=True, capture_output=True, text=True, env=env, cwd=ROOT
+        )
+        return json.loads(done.stdout.splitlines()[-1])
 
     found = run(FORCED, "--sharding-here")
     alone = run(1, "--point", "64", "1")["seconds"]
@@ -143,7 +148,7 @@ def forced_sharding(given: Any) -> dict[str, Any]:
     return found
 
 
-def draw(entry: dict[str, Any], path: Path) -> None:
+def draw(entries: dict[str, Any], path: Path) -> None:
     """Steps/s and memory over members; steps/s over devices."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -152,7 +157,7 @@ def draw(entry: dict[str, Any], path: Path) -> None:
     FigureCanvasAgg(figure)
     panels = figure.subplots(1, 3)
     column = lambda rows, name: [row[name] for row in rows]
-    by_members, by_devices = entry["members"], entry["devices"]
+    by_members, by_devices = entries["members"]["rows"], entries["devices"]["rows"]
     shown = [
         (by_members, "members", "steps_per_second", "environment steps/s", 1e-3, "thousand "),
         (by_members, "members", "peak_mb", "peak MB of the process", 1, ""),
@@ -168,59 +173,45 @@ def draw(entry: dict[str, Any], path: Path) -> None:
         axes.spines[["top", "right"]].set_visible(False)
         axes.grid(axis="y", color="#e4e4e4")
     panels[2].set_title(f"{by_devices[0]['members']} members", fontsize=10)
+    entry = entries["members"]
     figure.suptitle(f"PPO on CartPole, {entry['device']}, {entry['cores']} cores", fontsize=11)
     figure.savefig(path)
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
-    )
-    parser.add_argument("--only", choices=["members", "devices", "sweep", "sharding"])
-    parser.add_argument("--most", type=int, default=1024, help="members")
-    parser.add_argument(
-        "--updates", type=int, default=128, help="iterations a repeat, over members"
-    )
-    parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--point", type=int, nargs=2, help=argparse.SUPPRESS)
-    parser.add_argument("--sharding-here", action="store_true", help=argparse.SUPPRESS)
-    given = parser.parse_args()
+def main(argv: list[str]) -> int:
+    flags = parser("scaling", __doc__)
+    flags.add_argument("--only", help=", ".join(PARTS))
+    flags.add_argument("--most", type=int, default=1024, help="members")
+    flags.add_argument("--updates", type=int, default=128, help="iterations a repeat, over members")
+    flags.add_argument("--repeats", type=int, default=5)
+    flags.add_argument("--point", type=int, nargs=2, help=argparse.SUPPRESS)
+    flags.add_argument("--sharding-here", action="store_true", help=argparse.SUPPRESS)
+    given = flags.parse_args(argv)
+    if given.only:
+        known("only", given.only, PARTS)
     use_cores()
     if given.point:
         members, devices = given.point
         print(json.dumps(point(members, devices, given.updates, given.repeats)))
-        return
+        return 0
     if given.sharding_here:
         print(json.dumps(sharding(given.updates, given.repeats)))
-        return
+        return 0
     device, count = jax.devices()[0], jax.device_count()
-    name = device.device_kind
-    known = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
-    entry: dict[str, Any] = known.get(name, {}) | {
-        "device": name,
-        "cores": os.cpu_count(),
-        "jax": jax.__version__,
-        "date": time.strftime("%Y-%m-%d"),
-    }
-    if given.only in (None, "members"):
-        entry["members"] = points([(n, count) for n in MEMBERS if n <= given.most], given)
-    if given.only in (None, "devices"):
-        several = [2**n for n in range(count.bit_length()) if 2**n <= count]
-        entry["devices"] = points([(64, n) for n in sorted({*several, count})], given)
-    if given.only in (None, "sweep"):
-        entry["sweep"] = sweep(given.updates, given.repeats)
-    if given.only in (None, "sharding"):
-        entry["sharding"] = (
-            forced_sharding(given)
-            if device.platform == "cpu"
-            else sharding(given.updates, given.repeats)
-        )
-    known[name] = entry
-    RESULTS.parent.mkdir(exist_ok=True)
-    RESULTS.write_text(json.dumps(known, indent=1) + "\n")
-    if {"members", "devices"} <= entry.keys():
-        draw(entry, RESULTS.with_suffix(".png"))
-
-
-if __name__ == "__main__":
-    main()
+    for part in [given.only] if given.only else PARTS:
+        if part == "members":
+            found = {"rows": points([(n, count) for n in MEMBERS if n <= given.most], given)}
+        elif part == "devices":
+            several = {2**n for n in range(count.bit_length()) if 2**n <= count} | {count}
+            found = {"rows": points([(64, n) for n in sorted(several)], given)}
+        elif part == "sweep":
+            found = sweep(given.updates, given.repeats)
+        elif device.platform == "cpu":
+            found = forced_sharding(given)
+        else:
+            found = sharding(given.updates, given.repeats)
+        path = keep("scaling", part, provenance(**WORK) | found)
+    known_parts = json.loads(path.read_text())
+    if {"members", "devices"} <= known_parts.keys():
+        draw(known_parts, path.with_suffix(".png"))
+    return 0

@@ -1,10 +1,24 @@
-"""Render BENCHMARKS.md from benchmarks/results: `python benchmarks/tables.py`."""
+"""BENCHMARKS.md from benchmarks/results: `python -m benchmarks tables`.
 
-import json
-from pathlib import Path
+Nothing but files is read, and neither JAX nor purerl is needed: the site calls this too.
+"""
+
 from typing import Any
 
-HERE = Path(__file__).parent
+from benchmarks.records import ROOT, read
+
+Results = dict[str, dict[str, Any]]  # machine -> name of an entry -> entry
+
+
+def rows_of(results: Results, prefix: str = "") -> list[tuple[str, dict[str, Any]]]:
+    """(machine, entry) of the entries whose name begins so, the fewest members first."""
+    size = lambda entry: (entry["settings"].get("members", 0), entry["settings"].get("capacity", 0))
+    return [
+        (machine, entry)
+        for machine, entries in results.items()
+        for name, entry in sorted(entries.items(), key=lambda item: size(item[1]))
+        if name.startswith(prefix)
+    ]
 
 
 def learning(results: dict[str, Any]) -> list[str]:
@@ -29,55 +43,78 @@ def learning(results: dict[str, Any]) -> list[str]:
     return rows
 
 
-def throughput(results: dict[str, Any]) -> list[str]:
-    """One row a machine and population size, then compile times and memory."""
+def throughput(results: Results) -> list[str]:
+    """One row a machine and population size; then how many members abreast are fastest."""
     rows = [
         "| machine | members | purerl steps/s | PureJaxRL steps/s | ratio | of the matmul limit |",
         "| --- | ---: | ---: | ---: | ---: | ---: |",
     ]
-    for device, entry in results.items():
-        for name, row in entry.get("throughput", {}).items():
-            if not name.startswith("members_"):
-                continue
+    for machine, row in rows_of(results):
+        if "purerl_steps_per_second" in row:
             peer = row.get("purejaxrl_steps_per_second")
             rows.append(
-                f"| {device}, {entry['cores']} cores | {name.removeprefix('members_')} |"
+                f"| {machine} | {row['settings']['members']} |"
                 f" {row['purerl_steps_per_second']:,} | {f'{peer:,}' if peer else 'not run'} |"
                 f" {row.get('ratio', '')} | {row['fraction_of_matmul_limit']:.0%} |"
             )
-    for device, entry in results.items():
-        if abreast := entry.get("abreast"):
-            rates = ", ".join(f"{n}: {rate:,}" for n, rate in abreast.items())
-            rows += ["", f"{device}: 64 members, steps/s by members abreast: {rates}."]
-    for device, entry in results.items():
-        for name, seconds in entry.get("compile_seconds", {}).items():
-            rows += ["", f"{device}: compiling PPO on {name}, one seed: {seconds['first']:.1f} s,"]
-            rows += [f"from the cache {seconds['second']:.1f} s."]
-        if peak := entry.get("peak_mb_by_total_steps"):
-            sizes = ", ".join(f"{mb} MB after {int(n):,} steps" for n, mb in peak.items())
-            rows += ["", f"{device}: peak memory of 8 seeds on CartPole: {sizes}."]
+    for machine, entries in results.items():
+        if abreast := entries.get("ppo-CartPole-v1-abreast"):
+            rates = ", ".join(f"{n}: {rate:,}" for n, rate in abreast["steps_per_second"].items())
+            rows += ["", f"{machine}: 64 members, steps/s by members abreast: {rates}."]
     return rows
 
 
-def scaling(results: dict[str, Any]) -> list[str]:
+def starts(results: Results) -> list[str]:
+    """One row a machine and task."""
+    rows = [
+        "| machine | agent | environment | first start, s | from the cache, s |",
+        "| --- | --- | --- | ---: | ---: |",
+    ]
+    for machine, row in rows_of(results):
+        about = row["settings"]
+        rows.append(
+            f"| {machine} | {about['agent']} | {about['env']} | {row['first_seconds']:.1f} |"
+            f" {row['cached_seconds']:.1f} |"
+        )
+    return rows
+
+
+def memory(results: Results) -> list[str]:
+    """One row a machine, task and length."""
+    rows = [
+        "| machine | agent | environment | members | steps | peak MB |",
+        "| --- | --- | --- | ---: | ---: | ---: |",
+    ]
+    for machine, row in rows_of(results):
+        about = row["settings"]
+        rows += [
+            f"| {machine} | {about['agent']} | {about['env']} | {about['members']} |"
+            f" {int(steps):,} | {mb:,} |"
+            for steps, mb in row["peak_mb_by_total_steps"].items()
+        ]
+    return rows
+
+
+def scaling(results: Results) -> list[str]:
     """One row a machine, population size and number of devices; then what sweeping costs."""
     rows = [
         "| machine | members | devices | steps/s | peak MB of the process |",
         "| --- | ---: | ---: | ---: | ---: |",
     ]
-    for device, entry in results.items():
-        for row in [*entry.get("members", []), *entry.get("devices", [])]:
-            rows.append(
-                f"| {device}, {entry['cores']} cores | {row['members']:,} | {row['devices']} |"
-                f" {row['steps_per_second']:,} | {row['peak_mb']:,} |"
-            )
-    for device, entry in results.items():
-        if found := entry.get("sweep"):
-            rows += ["", f"{device}: 3 learning rates x 3 entropy coefficients x 16 seeds take"]
+    for machine, entries in results.items():
+        for part in ("members", "devices"):
+            for row in entries.get(part, {}).get("rows", []):
+                rows.append(
+                    f"| {machine} | {row['members']:,} | {row['devices']} |"
+                    f" {row['steps_per_second']:,} | {row['peak_mb']:,} |"
+                )
+    for machine, entries in results.items():
+        if found := entries.get("sweep"):
+            rows += ["", f"{machine}: 3 learning rates x 3 entropy coefficients x 16 seeds take"]
             rows += [f"{found['ratio']} of the time of 144 seeds of one configuration, with"]
             rows += [f"{found['compilations']} compilation."]
-        if found := entry.get("sharding"):
-            rows += ["", f"{device}: 64 members on {found['devices']} devices take"]
+        if found := entries.get("sharding"):
+            rows += ["", f"{machine}: 64 members on {found['devices']} devices take"]
             rows += [f"{found['ratio']} of the time of the same on one of them"]
             if "ratio_alone" in found:
                 rows[-1] += f" ({found['ratio_alone']} of that in a process with one device)"
@@ -85,125 +122,143 @@ def scaling(results: dict[str, Any]) -> list[str]:
     return rows
 
 
-def off_policy(results: dict[str, Any]) -> list[str]:
+def off_policy(results: Results) -> list[str]:
     """DQN by members and capacity, SAC by members, then the replay by itself."""
     rows = [
         "| machine | members | capacity | purerl steps/s | Rejax steps/s | ratio |",
         "| --- | ---: | ---: | ---: | ---: | ---: |",
     ]
-    for device, entry in results.items():
-        for name, row in entry.get("dqn", {}).items():
-            _, members, _, capacity = name.split("_")
-            peer = row.get("rejax_steps_per_second")
-            rows.append(
-                f"| {device}, {entry['cores']} cores | {members} | {int(capacity):,} |"
-                f" {row['purerl_steps_per_second']:,} | {f'{peer:,}' if peer else 'not run'} |"
-                f" {row.get('ratio', '')} |"
-            )
+    for machine, row in rows_of(results, "dqn-"):
+        peer, about = row.get("rejax_steps_per_second"), row["settings"]
+        rows.append(
+            f"| {machine} | {about['members']} | {about['capacity']:,} |"
+            f" {row['purerl_steps_per_second']:,} | {f'{peer:,}' if peer else 'not run'} |"
+            f" {row.get('ratio', '')} |"
+        )
     rows += ["", "SAC on Pendulum, one environment and a gradient step (an update) of 256 rows"]
     rows += ["a step; the limit is a loop of nothing but the matrix products of such updates:", ""]
     rows += ["| machine | members | purerl steps/s | Rejax steps/s | ratio | updates/s |"]
     rows[-1] += " of the matmul limit |"
     rows += ["| --- | ---: | ---: | ---: | ---: | ---: | ---: |"]
-    for device, entry in results.items():
-        for name, row in entry.get("sac", {}).items():
-            peer, share = row.get("rejax_steps_per_second"), row.get("share_of_matmul_limit")
-            updates = row.get("updates_per_second")
-            rows.append(
-                f"| {device}, {entry['cores']} cores | {name.split('_')[1]} |"
-                f" {row['purerl_steps_per_second']:,} | {f'{peer:,}' if peer else 'not run'} |"
-                f" {row.get('ratio', '')} | {f'{updates:,}' if updates else 'not run'} |"
-                f" {f'{share:.0%}' if share else 'not run'} |"
-            )
+    for machine, row in rows_of(results, "sac-"):
+        peer, share = row.get("rejax_steps_per_second"), row.get("share_of_matmul_limit")
+        updates = row.get("updates_per_second")
+        rows.append(
+            f"| {machine} | {row['settings']['members']} |"
+            f" {row['purerl_steps_per_second']:,} | {f'{peer:,}' if peer else 'not run'} |"
+            f" {row.get('ratio', '')} | {f'{updates:,}' if updates else 'not run'} |"
+            f" {f'{share:.0%}' if share else 'not run'} |"
+        )
     rows += ["", "Microseconds of 16 steps inserted, and of 256 transitions sampled:", ""]
     rows += ["| machine | | capacity | purerl | flashbax | ratio |"]
     rows += ["| --- | --- | ---: | ---: | ---: | ---: |"]
-    for device, entry in results.items():
-        for found in entry.get("replay", []):
-            for kind in ("insert", "sample"):
-                row = found[kind]
-                rows.append(
-                    f"| {device}, {entry['cores']} cores | {kind} | {found['capacity']:,} |"
-                    f" {row['purerl_us']} | {row['flashbax_us']} | {row['ratio']} |"
-                )
+    for machine, entry in rows_of(results, "replay-"):
+        for kind in ("insert", "sample"):
+            row = entry[kind]
+            rows.append(
+                f"| {machine} | {kind} | {entry['settings']['capacity']:,} |"
+                f" {row['purerl_us']} | {row['flashbax_us']} | {row['ratio']} |"
+            )
     return rows
 
 
-def planning(results: dict[str, Any]) -> list[str]:
+def planning(results: Results) -> list[str]:
     """One row a machine and number of environments."""
     rows = [
         "| machine | environments | purerl simulations/s | mctx simulations/s | ratio |",
         "| --- | ---: | ---: | ---: | ---: |",
     ]
-    for device, entry in results.items():
-        for name, row in entry.items():
-            if name.startswith("envs_"):
-                rows.append(
-                    f"| {device}, {entry['cores']} cores | {name.removeprefix('envs_')} |"
-                    f" {row['purerl_simulations_per_second']:,} |"
-                    f" {row['mctx_simulations_per_second']:,} | {row['ratio']} |"
-                )
+    fewest_first = lambda pair: (pair[0], pair[1]["settings"]["num_envs"])
+    for machine, row in sorted(rows_of(results), key=fewest_first):
+        rows.append(
+            f"| {machine} | {row['settings']['num_envs']} |"
+            f" {row['purerl_simulations_per_second']:,} |"
+            f" {row['mctx_simulations_per_second']:,} | {row['ratio']} |"
+        )
     return rows
+
+
+def by_machine(results: Results) -> list[str]:
+    """The learning table of each machine, under its name."""
+    tables = [[f"### {machine}", "", *learning(found), ""] for machine, found in results.items()]
+    return [line for table in tables for line in table][:-1]
+
+
+def pictures(file: str, caption: str) -> list[str]:
+    """A picture of each machine that has one."""
+    found = sorted((ROOT / "benchmarks" / "results").glob(f"*/{file}"))
+    return [f"![{caption}, {p.parent.name}]({p.relative_to(ROOT).as_posix()})\n" for p in found]
 
 
 def page() -> str:
     """The whole of BENCHMARKS.md."""
-    read = lambda name: json.loads((HERE / "results" / name).read_text())
     text = [
         "# Benchmarks",
         "",
-        "Written by `python benchmarks/tables.py` from `benchmarks/results`.",
+        "Written by `python -m benchmarks tables` from `benchmarks/results/<machine>`.",
         "",
         "## Learning",
         "",
-        "`python benchmarks/learning.py` runs these commands. Greedy evaluation at the end of",
+        "`python -m benchmarks learning` runs these commands. Greedy evaluation at the end of",
         "training; interquartile mean over seeds with its 95 % bootstrap interval.",
         "",
-        *learning(read("learning.json")),
+        *by_machine(read("learning")),
         "",
         "## SAC and DDPG",
         "",
-        "`python benchmarks/learning.py --study sac-vs-ddpg`: the same tasks, steps and seeds.",
+        "`python -m benchmarks learning --study sac-vs-ddpg`: the same tasks, steps and seeds.",
         "",
-        *learning(read("sac-vs-ddpg.json")),
+        *by_machine(read("sac-vs-ddpg")),
         "",
         "## Speed",
         "",
-        "`python benchmarks/throughput.py --purejaxrl DIR`: PPO on CartPole, 64 environments x 128",
+        "`python -m benchmarks throughput --purejaxrl DIR`: PPO on CartPole, 64 environments x 128",
         "steps, 4 epochs x 4 minibatches, 64-64 tanh networks; in turn in one process, medians.",
         "",
-        *throughput(read("throughput.json")),
+        *throughput(read("throughput")),
+        "",
+        "## Starts",
+        "",
+        "`python -m benchmarks compile`: compile seconds of one seed, tracing included, each start",
+        "a process of its own.",
+        "",
+        *starts(read("compile")),
+        "",
+        "## Memory",
+        "",
+        "`python -m benchmarks memory`: of the whole process.",
+        "",
+        *memory(read("memory")),
         "",
         "## Scaling",
         "",
-        "`python benchmarks/scaling.py`: the same PPO. A CPU with 2 cores is 2 devices; 8 devices",
+        "`python -m benchmarks scaling`: the same PPO. A CPU with 2 cores is 2 devices; 8 devices",
         "are forced on those cores (`JAX_NUM_CPU_DEVICES=8`).",
         "",
-        "![steps/s and memory over members and devices](benchmarks/results/scaling.png)",
-        "",
-        *scaling(read("scaling.json")),
+        *pictures("scaling.png", "steps/s and memory over members and devices"),
+        *scaling(read("scaling")),
         "",
         "## Replay",
         "",
-        "`python benchmarks/off_policy.py --rejax DIR`: DQN on CartPole, 10 environments and a",
+        "`python -m benchmarks off_policy --rejax DIR`: DQN on CartPole, 10 environments and a",
         "gradient step of 128 rows for every step of them, double, 64-64 networks with swish; SAC",
         "with the same networks; in turn in one process, medians.",
         "",
-        *off_policy(read("off_policy.json")),
+        *off_policy(read("off_policy")),
         "",
         "## Planning",
         "",
-        "`python benchmarks/planning.py`: MuZero acting on CartPole, 16 simulations a step, its",
+        "`python -m benchmarks planning`: MuZero acting on CartPole, 16 simulations a step, its",
         "steps kept for replay, beside mctx's search alone with the same network; in turn.",
         "",
-        *planning(read("planning.json")),
+        *planning(read("planning")),
     ]
     return "\n".join(text) + "\n"
 
 
-def main() -> None:
-    (HERE.parent / "BENCHMARKS.md").write_text(page())
+def main(argv: list[str]) -> int:
+    from benchmarks.arguments import parser
 
-
-if __name__ == "__main__":
-    main()
+    parser("tables", __doc__).parse_args(argv)
+    (ROOT / "BENCHMARKS.md").write_text(page())
+    return 0

@@ -1,23 +1,17 @@
-"""How fast is it? Steps per second, compile time and peak memory of PPO, as JSON.
+"""How fast is it? Steps per second of PPO, as JSON.
 
-    python benchmarks/throughput.py
-    python benchmarks/throughput.py --purejaxrl DIR     DIR: a checkout of PureJaxRL, beside ours
+    python -m benchmarks throughput
+    python -m benchmarks throughput --purejaxrl DIR     DIR: a checkout of PureJaxRL, beside ours
 
 Everything that is compared runs in one process, alternating, and is reported as the median of
-several repeats; compiling is timed apart, each in a new process. The work is 64 environments x 128
-steps, 4 epochs x 4 minibatches, 64-64 tanh networks on CartPole. Results are merged into
-benchmarks/results/throughput.json; `python benchmarks/tables.py` shows them.
+several repeats, without compiling. The work is 64 environments x 128 steps, 4 epochs x 4
+minibatches, 64-64 tanh networks on CartPole. Results are kept in
+benchmarks/results/<device>/throughput.json.
 """
 
-import argparse
 import importlib.util
-import json
-import os
 import statistics
-import subprocess
 import sys
-import tempfile
-import time
 import types
 from collections.abc import Callable
 from pathlib import Path
@@ -27,16 +21,19 @@ import jax
 import jax.numpy as jnp
 
 import purerl
+from benchmarks.arguments import known, parser
+from benchmarks.records import keep, provenance
+from benchmarks.timing import alternate
 from purerl.agents import ppo
 from purerl.engine.cohort import Cohort
 from purerl.engine.placement import place
 from purerl.engine.population import population
 from purerl.engine.programs import compile_programs
 
-ROOT = Path(__file__).parents[1]
-RESULTS = Path(__file__).parent / "results" / "throughput.json"
 CONFIG = ppo.Config(num_envs=64, unroll_length=128, num_epochs=4, num_minibatches=4)
 STEPS = CONFIG.num_envs * CONFIG.unroll_length
+SHAPE = ("num_envs", "unroll_length", "num_epochs", "num_minibatches")
+WORK = {"agent": "ppo", "env": "gymnax/CartPole-v1", **{k: getattr(CONFIG, k) for k in SHAPE}}
 
 
 def ours(
@@ -76,19 +73,6 @@ def purejaxrl(checkout: Path, members: int, updates: int) -> Callable[[], Any]:
     return lambda: compiled(key)
 
 
-def alternate(calls: dict[str, Callable[[], Any]], repeats: int) -> dict[str, list[float]]:
-    """Seconds of each call, `repeats` times in turn, after one call of each to warm up."""
-    for call in calls.values():
-        jax.block_until_ready(call())
-    seconds: dict[str, list[float]] = {name: [] for name in calls}
-    for _ in range(repeats):
-        for name, call in calls.items():
-            began = time.perf_counter()
-            jax.block_until_ready(call())
-            seconds[name].append(time.perf_counter() - began)
-    return seconds
-
-
 def matmul_limit(repeats: int) -> float:
     """FLOP/s of a 1024 x 1024 x 1024 float32 product, which nothing here can pass."""
     x = jnp.ones((1024, 1024))
@@ -104,10 +88,9 @@ def flops_per_step() -> float:
     return forward * (1 + CONFIG.num_epochs * 3)
 
 
-def throughput(members: list[int], checkout: Path | None, updates: int, repeats: int) -> dict:
+def throughput(members: list[int], checkout: Path | None, updates: int, repeats: int) -> None:
     """Steps/s over all members, ours and the peer's in turn."""
     limit = matmul_limit(repeats)
-    out: dict[str, Any] = {"matmul_gflops": round(limit / 1e9)}
     for count in members:
         iterations = max(2, updates // count)
         calls = {"purerl": ours("gymnax/CartPole-v1", count, iterations)}
@@ -117,18 +100,16 @@ def throughput(members: list[int], checkout: Path | None, updates: int, repeats:
         steps = count * iterations * STEPS
         rates = {name: steps / statistics.median(times) for name, times in seconds.items()}
         row: dict[str, Any] = {f"{k}_steps_per_second": round(v) for k, v in rates.items()}
-        row["seconds"] = {k: [round(t, 4) for t in v] for k, v in seconds.items()}
         row["fraction_of_matmul_limit"] = round(rates["purerl"] * flops_per_step() / limit, 3)
         if checkout:
             row["ratio"] = round(rates["purerl"] / rates["purejaxrl"], 2)
-        out[f"members_{count}"] = row
-        print(
-            f"members {count}: " + ", ".join(f"{k} {v}" for k, v in row.items() if k != "seconds")
-        )
-    return out
+        print(f"members {count}: " + ", ".join(f"{k} {v}" for k, v in row.items()), flush=True)
+        row["seconds"] = {k: [round(t, 4) for t in v] for k, v in seconds.items()}
+        row["matmul_gflops"] = round(limit / 1e9)
+        keep("throughput", f"ppo-CartPole-v1-{count}", provenance(members=count, **WORK) | row)
 
 
-def groups(members: int, updates: int, repeats: int) -> dict[str, int]:
+def groups(members: int, updates: int, repeats: int) -> None:
     """Steps/s of one population by how many members run abreast."""
     iterations = max(2, updates // members)
     abreast = [n for n in (1, 2, 4, 8, 16, 32, 64) if n <= members]
@@ -137,47 +118,11 @@ def groups(members: int, updates: int, repeats: int) -> dict[str, int]:
     steps = members * iterations * STEPS
     rates = {n: round(steps / statistics.median(times)) for n, times in seconds.items()}
     print(f"{members} members, steps/s by members abreast: {rates}")
-    return rates
-
-
-def in_new_process(command: str, cache: str) -> tuple[dict[str, Any], float]:
-    """(result.json, peak MB) of an experiment in a process of its own, with that compile cache."""
-    with tempfile.TemporaryDirectory() as scratch:
-        words = [sys.executable, *command.split(), "--run-dir", f"{scratch}/run"]
-        env = os.environ | {"PURERL_CACHE": cache}
-        child = subprocess.Popen(words, cwd=ROOT, env=env, stdout=subprocess.DEVNULL)
-        _, status, usage = os.wait4(child.pid, 0)
-        if status:
-            sys.exit(f"error: {command} ended with status {status}")
-        return json.loads(
-            (Path(scratch) / "run" / "result.json").read_text()
-        ), usage.ru_maxrss / 1024
-
-
-def starts(repeats: int) -> dict[str, Any]:
-    """Compile seconds, tracing included: first start, and second from the cache."""
-    out: dict[str, Any] = {}
-    tasks = {
-        "cartpole": "experiments/ppo_gymnax.py --total-steps 8192",
-        "inverted_pendulum": "experiments/ppo_brax.py --total-steps 8192",
+    row = {
+        "steps_per_second": rates,
+        "seconds": {k: [round(t, 4) for t in v] for k, v in seconds.items()},
     }
-    for name, command in tasks.items():
-        first, second = [], []
-        for _ in range(repeats):
-            with tempfile.TemporaryDirectory() as cache:
-                first.append(in_new_process(command, cache)[0]["compile_seconds"])
-                second.append(in_new_process(command, cache)[0]["compile_seconds"])
-        out[name] = {"first": statistics.median(first), "second": statistics.median(second)}
-        print(f"compile {name}: {out[name]}")
-    return out
-
-
-def memory() -> dict[str, Any]:
-    """Peak MB of a run and of one eight times as long."""
-    command = "experiments/ppo_gymnax.py --seeds 8 --eval-every 0 --total-steps {}"
-    peak = {str(n): round(in_new_process(command.format(n), "off")[1]) for n in (10**5, 8 * 10**5)}
-    print(f"peak MB by total_steps: {peak}")
-    return peak
+    keep("throughput", "ppo-CartPole-v1-abreast", provenance(members=members, **WORK) | row)
 
 
 def _wrappers() -> types.ModuleType:
@@ -247,34 +192,18 @@ def _distrax() -> types.ModuleType:
     return module
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
-    )
-    parser.add_argument("--purejaxrl", type=Path, help="a checkout of PureJaxRL to run beside ours")
-    parser.add_argument("--members", type=int, nargs="+", default=[1, 4, 64])
-    parser.add_argument("--updates", type=int, default=64, help="iterations a repeat, over members")
-    parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--only", choices=["throughput", "groups", "starts", "memory"])
-    given = parser.parse_args()
-    device = jax.devices()[0]
-    entry: dict[str, Any] = {"cores": os.cpu_count(), "jax": jax.__version__}
-    entry["date"] = time.strftime("%Y-%m-%d")
+def main(argv: list[str]) -> int:
+    flags = parser("throughput", __doc__)
+    flags.add_argument("--purejaxrl", type=Path, help="a checkout of PureJaxRL to run beside ours")
+    flags.add_argument("--members", type=int, nargs="+", default=[1, 4, 64])
+    flags.add_argument("--updates", type=int, default=64, help="iterations a repeat, over members")
+    flags.add_argument("--repeats", type=int, default=5)
+    flags.add_argument("--only", help="throughput or groups")
+    given = flags.parse_args(argv)
+    if given.only:
+        known("only", given.only, ("throughput", "groups"))
     if given.only in (None, "throughput"):
-        entry["throughput"] = throughput(
-            given.members, given.purejaxrl, given.updates, given.repeats
-        )
+        throughput(given.members, given.purejaxrl, given.updates, given.repeats)
     if given.only in (None, "groups"):
-        entry["abreast"] = groups(64, given.updates, given.repeats)
-    if given.only in (None, "starts"):
-        entry["compile_seconds"] = starts(min(given.repeats, 3))
-    if given.only in (None, "memory"):
-        entry["peak_mb_by_total_steps"] = memory()
-    known = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
-    name = f"{device.platform} {device.device_kind}"
-    known[name] = known.get(name, {}) | entry
-    RESULTS.write_text(json.dumps(known, indent=1) + "\n")
-
-
-if __name__ == "__main__":
-    main()
+        groups(64, given.updates, given.repeats)
+    return 0

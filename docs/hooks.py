@@ -9,6 +9,7 @@ import importlib.util
 import json
 import logging
 import re
+import sys
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -35,6 +36,15 @@ def load(path: Path) -> ModuleType:
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
+
+
+def tables() -> ModuleType:
+    """What renders the results."""
+    sys.path.insert(0, str(ROOT))
+    try:
+        return importlib.import_module("benchmarks.tables")
+    finally:
+        sys.path.remove(str(ROOT))
 
 
 def agents() -> list[str]:
@@ -82,9 +92,9 @@ def results(agent: str) -> dict[str, dict[str, Any]]:
 
     found = {}
     for study in ("learning", "sac-vs-ddpg"):
-        path = RESULTS / f"{study}.json"
-        entries = json.loads(path.read_text()) if path.exists() else {}
-        found[study] = {k: v for k, v in entries.items() if of(v["command"]) in names}
+        paths = sorted(RESULTS.glob(f"*/{study}.json"))
+        entries = [item for path in paths for item in json.loads(path.read_text()).items()]
+        found[study] = {k: v for k, v in entries if of(v["command"]) in names}
     return found
 
 
@@ -136,14 +146,14 @@ def presets(agent: str) -> list[str]:
 
 def scores(agent: str) -> list[str]:
     """Tables of what was reached, with the commands that reach it."""
-    rows = load(ROOT / "benchmarks" / "tables.py").learning
+    rows = tables().learning
     learning, study = results(agent).values()
     out = [""]
     if learning:
         out += ["Greedy evaluation at the end of training: interquartile mean over seeds with its"]
         out += ["95 % bootstrap interval, and the least it may be (the gate).", "", *rows(learning)]
     else:
-        out += ["None of its commands is in `benchmarks/results/learning.json` yet."]
+        out += ["None of its commands is in `benchmarks/results` yet."]
     if study:
         out += ["", "SAC and DDPG with the same tasks, steps and seeds:", "", *rows(study)]
     return out
@@ -257,7 +267,7 @@ def defined(module: str, name: str) -> str:
 
 def benchmarks() -> str:
     """The page of BENCHMARKS.md, from the results as they are now."""
-    text = load(ROOT / "benchmarks" / "tables.py").page()
+    text = tables().page()
     return text.replace("(benchmarks/results/", "(results/")
 
 
@@ -315,8 +325,8 @@ def on_files(files: Any, config: Any) -> Any:
     pages |= {"benchmarks.md": benchmarks(), "decisions/index.md": decisions(), **reference()}
     for page, text in pages.items():
         files.append(File.generated(config, page, content=text))
-    for picture in sorted(RESULTS.glob("*.png")):
-        target = f"results/{picture.name}"
+    for picture in sorted(RESULTS.glob("*/*.png")):
+        target = f"results/{picture.relative_to(RESULTS).as_posix()}"
         files.append(File.generated(config, target, abs_src_path=str(picture)))
     return files
 

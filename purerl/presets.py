@@ -3,7 +3,8 @@
 An entry may hold total_steps, eval_every, any field of the algorithm's Config or HParams, and for
 brax the backend, episode_length and action_repeat. What is not here keeps the algorithm's default.
 Names may end in `*`; of all that match, the most exact says most. What each entry reaches is in
-`benchmarks/results/learning.json`; those that are not there are starting points, not yet measured.
+`benchmarks/results/*/learning.json`; those that are not there are starting points, not measured
+yet.
 """
 
 import fnmatch

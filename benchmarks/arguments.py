@@ -1,0 +1,31 @@
+"""The flags of a command; what is wrong with them is one line."""
+
+import argparse
+from collections.abc import Iterable
+from typing import NoReturn
+
+from purerl.errors import UsageError, nearest
+
+
+class Parser(argparse.ArgumentParser):
+    """argparse, whose errors are UsageErrors."""
+
+    def error(self, message: str) -> NoReturn:
+        raise UsageError(f"{message}; --help lists the flags")
+
+
+def parser(command: str, about: str | None) -> Parser:
+    """Of `python -m benchmarks <command>`; `about` is the module's docstring."""
+    return Parser(
+        prog=f"python -m benchmarks {command}",
+        description=about,
+        formatter_class=argparse.RawTextHelpFormatter,
+    )
+
+
+def known(field: str, value: str, allowed: Iterable[str]) -> None:
+    """Raise UsageError with the nearest names unless `value` is one of `allowed`."""
+    allowed = list(allowed)
+    if value not in allowed:
+        close = " or ".join(nearest(value, allowed)) or f"one of {', '.join(allowed)}"
+        raise UsageError(f"{field}={value!r}: is not known; did you mean {close}?")
