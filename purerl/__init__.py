@@ -14,10 +14,12 @@ from purerl.engine import Result, train  # noqa: E402
 from purerl.envs import make, registered  # noqa: E402
 from purerl.errors import UsageError  # noqa: E402
 from purerl.sweeps import choice, grid, log_uniform, sample, uniform  # noqa: E402
+from purerl.version import VERSION as __version__  # noqa: E402
 
 __all__ = [
     "Result",
     "UsageError",
+    "__version__",
     "choice",
     "grid",
     "log_uniform",
@@ -27,4 +29,3 @@ __all__ = [
     "train",
     "uniform",
 ]
-__version__ = "0.1.0"

@@ -6,7 +6,6 @@ Axes: M members, P points in time.
 import csv
 import dataclasses
 import importlib
-import importlib.metadata
 import json
 import os
 from pathlib import Path
@@ -19,9 +18,11 @@ from purerl import envs
 from purerl.engine.population import Population
 from purerl.errors import UsageError
 from purerl.types import Agent
+from purerl.version import installed
 
 CONFIG, METRICS, RESULT = "config.json", "metrics.csv", "result.json"
 CHECKPOINTS, CURVE, SWEEP = "checkpoint", "curve.png", "sweep.csv"
+PACKAGES = ("purerl", "jax", "jaxlib", "flax", "optax")  # whose versions may change the numbers
 NEEDED = {"agent", "env", "config", "hparams", "seeds"}  # of config.json, to know a run
 
 
@@ -38,7 +39,7 @@ def describe(agent: Agent, population: Population, **settings: Any) -> dict[str,
         "hparams": jax.tree.map(swept, population.hparams._asdict()),
         "seeds": population.seeds.tolist(),
         **settings,
-        "versions": {p: importlib.metadata.version(p) for p in ("jax", "jaxlib", "flax", "optax")},
+        "versions": {name: installed(name) for name in PACKAGES},
     }
 
 

@@ -50,7 +50,8 @@ def test_config_is_strict_json_and_comes_back(agent, tmp_path):
     assert settings["hparams"]["env_params"] == {"gravity": 9.8}
     assert settings["hparams"]["target_kl"] == "inf"
     assert settings["total_steps"] == 100
-    assert settings["versions"].keys() == {"jax", "jaxlib", "flax", "optax"}
+    assert settings["versions"].keys() == {"purerl", "jax", "jaxlib", "flax", "optax"}
+    assert settings["versions"]["purerl"] == purerl.__version__
     assert rebuild(settings) is agent
     again = hparams_of(settings)
     assert again._replace(env_params={}, learning_rate=0.0) == ppo.HParams(learning_rate=0.0)
