@@ -97,7 +97,7 @@ TASKS = {
 SAME = {
     "gymnax": ["Pendulum-v1 --total-steps 20000", "Reacher-misc --total-steps 50000"],
     "brax": [
-        "inverted_pendulum --total-steps 50000",
+        "inverted_pendulum --total-steps 12500",
         "reacher --total-steps 200000",
         "hopper --total-steps 500000",
         "halfcheetah --total-steps 500000",

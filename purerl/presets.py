@@ -92,9 +92,11 @@ PRESETS: dict[str, dict[str, dict[str, Any]]] = {
             "total_steps": 1_000_000, "num_envs": 64, "num_updates": 8, "capacity": 262_144,
             "learning_starts": 8_192, "hidden_sizes": (128, 128), "normalize_obs": True,
         },
+        # An action lasts 0.08 s: held for one step of 0.02 s, what it does is too small to be seen
+        # in values. 25,000 actions are 100,000 steps of brax, with a gradient step for each.
         "brax/inverted_pendulum": {
-            "total_steps": 100_000, "num_envs": 4, "num_updates": 4, "capacity": 100_000,
-            "learning_starts": 2_000, "hidden_sizes": (64, 64), "n_step": 20,
+            "total_steps": 25_000, "action_repeat": 4, "num_envs": 4, "num_updates": 16,
+            "capacity": 25_600, "learning_starts": 1_000, "hidden_sizes": (64, 64), "n_step": 5,
             "target_rate": 0.02,
         },
         "brax/reacher": {"discount": 0.95},
@@ -136,8 +138,9 @@ PRESETS: dict[str, dict[str, dict[str, Any]]] = {
             "learning_starts": 8_192, "hidden_sizes": (128, 128), "normalize_obs": True,
         },
         "brax/inverted_pendulum": {
-            "total_steps": 100_000, "num_envs": 4, "num_updates": 2, "capacity": 100_000,
-            "learning_starts": 2_000, "hidden_sizes": (64, 64),
+            "total_steps": 25_000, "action_repeat": 4, "num_envs": 4, "num_updates": 16,
+            "capacity": 25_600, "learning_starts": 1_000, "hidden_sizes": (64, 64),
+            "target_rate": 0.02,
         },
         "brax/reacher": {"discount": 0.95},
     },
@@ -156,8 +159,9 @@ PRESETS: dict[str, dict[str, dict[str, Any]]] = {
             "learning_starts": 8_192, "hidden_sizes": (128, 128), "normalize_obs": True,
         },
         "brax/inverted_pendulum": {
-            "total_steps": 100_000, "num_envs": 4, "num_updates": 2, "capacity": 100_000,
-            "learning_starts": 2_000, "hidden_sizes": (64, 64),
+            "total_steps": 25_000, "action_repeat": 4, "num_envs": 4, "num_updates": 16,
+            "capacity": 25_600, "learning_starts": 1_000, "hidden_sizes": (64, 64),
+            "target_rate": 0.02,
         },
         "brax/reacher": {"discount": 0.95},
     },
