@@ -45,7 +45,7 @@ class Config:
     double: bool = True  # the network chooses the next action, its target values it
     dueling: bool = False  # value and advantages apart
     prioritized: bool = False  # draw what was wrong more often
-    noisy: bool = False  # explore by learnt noise in the dense layers, without epsilon
+    noisy: bool = False  # explore by learnt noise in the dense layers, beside epsilon
     distribution: Literal["none", "categorical", "quantile"] = "none"  # of returns: C51 or QR-DQN
     atoms: int = 51  # of that distribution
     v_min: float = 0.0  # lowest return of a categorical distribution
@@ -66,7 +66,7 @@ class HParams(NamedTuple):
     discount: Share = 0.99  # weight of the next step's value, gamma
     target_rate: Share = 1.0  # share of the network in its target at each update; 1 copies
     epsilon_end: Share = 0.05  # probability of a random action, after
-    exploration_fraction: Share = 0.5  # this part of the run; it begins with 1
+    exploration_fraction: Share = 0.5  # this part of the run; it begins with 1, or ends with 0
     max_grad_norm: Magnitude = 10.0  # gradients are scaled down to at most this global norm
     kappa: Magnitude = 1.0  # quantile distribution: errors up to this are squared, which blurs it
     priority_exponent: Magnitude = 0.6  # 0 draws uniformly
@@ -190,10 +190,10 @@ def _make(env: Environment, config: Config, q: QFunction | None) -> Agent:
         action = jax.ShapeDtypeStruct((), jnp.int32)
         experience = begin(env_key, env, num_envs, config.capacity, action, hparams.env_params)
         priority = priorities.init(num_envs, capacity) if config.prioritized else ()
-        epsilon = jnp.float32(0.0 if config.noisy else 1.0)
         # The target is a copy: the two are donated to the first iteration, each by itself.
         target = jax.tree.map(jnp.copy, params)
-        return TrainState(Learner(params, target, opt_state, epsilon), Actor(experience, priority))
+        learner = Learner(params, target, opt_state, jnp.float32(1.0))
+        return TrainState(learner, Actor(experience, priority))
 
     def chance(key: Key, restart: Restart, memory: Any) -> Chance:
         """All that is random in one round."""
@@ -215,12 +215,9 @@ def _make(env: Environment, config: Config, q: QFunction | None) -> Agent:
         """K steps of every environment, into the ring."""
         learner, priority = learnt
         share = number / (clock.total * config.num_rounds)
-        if config.noisy:
-            epsilon = learner.epsilon
-        else:
-            epsilon = q_learning.linear_epsilon(
-                share, hparams.exploration_fraction, hparams.epsilon_end
-            )
+        epsilon = q_learning.linear_epsilon(
+            share, hparams.exploration_fraction, hparams.epsilon_end
+        )
 
         def behave(drawn, obs):
             noise, numbers = drawn

@@ -18,8 +18,12 @@ def epsilon_greedy(numbers: jax.Array, value: jax.Array, epsilon: jax.Array | fl
 
 
 def linear_epsilon(share: jax.Array, fraction: jax.Array | float, end: jax.Array | float):
-    """Epsilon after a share of the run: from 1 to `end` in the first `fraction` of it, linear."""
-    return 1.0 + (end - 1.0) * jnp.clip(share / fraction, 0.0, 1.0)
+    """Epsilon after a share of the run: from 1 to `end` in the first `fraction` of it, linear.
+
+    With a fraction of 0 it is `end` from the start.
+    """
+    tiny = jnp.finfo(jnp.float32).tiny
+    return 1.0 + (end - 1.0) * jnp.clip((share + tiny) / (fraction + tiny), 0.0, 1.0)
 
 
 def of_action(x: jax.Array, action: jax.Array) -> jax.Array:

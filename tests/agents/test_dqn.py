@@ -16,6 +16,7 @@ from purerl.networks import q_function
 from purerl.ops import q_learning
 from purerl.replay import Steps, priorities, ring
 from purerl.spaces import Box, Discrete
+from purerl.types import Clock
 
 KEY = jax.random.key(0)
 SPACE = Box.of(-1.0, 1.0, (3,))
@@ -107,11 +108,22 @@ def test_noise_is_drawn_for_acting_and_learning_and_not_for_greedy_actions():
     env = purerl.make("gymnax/CartPole-v1")
     agent = dqn.make(env, dqn.Config(noisy=True, hidden_sizes=(16,), activation="tanh"))
     learner = agent.init(KEY, agent.hparams).learner
-    assert learner.epsilon == 0.0
+    learner = dataclasses.replace(learner, epsilon=jnp.float32(0.0))
     obs = jax.random.normal(KEY, (200, 4))
     act = lambda key, greedy: agent.act(jax.random.key(key), learner, (), obs, greedy)[0]
     np.testing.assert_array_equal(act(1, True), act(2, True))
     assert (act(1, False) != act(2, False)).any()
+
+
+def test_a_noisy_network_explores_by_epsilon_too():
+    env = purerl.make("gymnax/CartPole-v1")
+    agent = dqn.make(env, dqn.Config(noisy=True, hidden_sizes=(16,), num_rounds=2))
+    update = jax.jit(agent.update)
+    for fraction, expected in ((0.5, 0.6), (0.0, 0.2)):
+        hparams = agent.hparams._replace(exploration_fraction=fraction, epsilon_end=0.2)
+        clock = Clock(jnp.int32(0), jnp.int32(2))  # the last round begins at a quarter of the run
+        state, _ = update(KEY, agent.init(KEY, hparams), hparams, clock)
+        assert state.learner.epsilon == pytest.approx(expected)
 
 
 @dataclasses.dataclass(frozen=True)

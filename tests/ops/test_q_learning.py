@@ -107,6 +107,8 @@ def test_epsilon_falls_linearly_and_stays():
     share = jnp.array([0.0, 0.25, 0.5, 1.0])
     epsilon = q_learning.linear_epsilon(share, 0.5, 0.1)
     np.testing.assert_allclose(epsilon, [1.0, 0.55, 0.1, 0.1], rtol=1e-6)
+    at_once = q_learning.linear_epsilon(share, 0.0, 0.1)
+    np.testing.assert_allclose(at_once, [0.1] * len(share), rtol=1e-6)
 
 
 def lambda_return_by_hand(reward, q, next_value, terminated, truncated, discount, trace):
