@@ -1,6 +1,7 @@
 """AlphaZero on board games: `python experiments/alphazero.py --env connect_four --seeds 2`.
 
-Without `--env` it learns tic-tac-toe. `--help` shows every flag.
+Without `--env` it learns tic-tac-toe; `--env pgx/othello` is one of pgx's games. `--help` shows every
+flag.
 """
 
 import sys
@@ -9,4 +10,4 @@ from purerl.agents import alphazero
 from purerl.experiment import main
 
 if __name__ == "__main__":
-    sys.exit(main(alphazero, suite="game", default_env="game/tic_tac_toe"))
+    sys.exit(main(alphazero, suite=None, default_env="game/tic_tac_toe"))

@@ -14,6 +14,7 @@ import tyro
 
 from purerl import envs
 from purerl.engine.record import hparams_of, read_config
+from purerl.envs import pgx
 from purerl.envs.matches import Opponent
 from purerl.errors import UsageError, nearest
 from purerl.presets import preset
@@ -94,7 +95,9 @@ NOT_SETTINGS = {
 }  # fmt: skip
 """Of the flags, what does not decide the numbers, or is recorded elsewhere."""
 
-FLAGS = {"brax": BraxFlags, "game": GameFlags, "gymnax": RunFlags, "probe": RunFlags}
+FLAGS = {
+    "brax": BraxFlags, "game": GameFlags, "gymnax": RunFlags, "pgx": GameFlags, "probe": RunFlags,
+}  # fmt: skip
 """The flags of each suite of environments."""
 
 
@@ -133,10 +136,11 @@ def full_name(env: str, suite: str) -> str:
     """The registered name that `env` means in `suite`.
 
     Raises:
-      UsageError: there is none, or it is another suite's.
+      UsageError: there is none, it is another suite's, or one of pgx's that cannot be played.
     """
     if "/" not in env and f"{suite}/{env}" in envs.registered():
         return f"{suite}/{env}"
+    pgx.refuse(env)
     known = [name for name in envs.registered() if name.startswith(f"{suite}/")]
     if env not in known:
         close = " or ".join(nearest(f"{suite}/{env}", known)) or "one of purerl.registered()"

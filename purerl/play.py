@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import tyro
 
 from purerl.engine.load import Loaded, load
-from purerl.envs import games
+from purerl.envs import Revealed, bare, games
 from purerl.envs.matches import Match
 from purerl.errors import UsageError
 from purerl.experiment import INTERRUPTED, USAGE_ERROR
@@ -53,28 +53,33 @@ def play(
       1 if you win, -1 if you lose or give up, 0 after a draw.
 
     Raises:
-      UsageError: the run's environment is no game.
+      UsageError: the run's environment is no game, or none that can be shown as text.
     """
     agent = loaded.agent
-    if not isinstance(agent.env, Match):
-        raise UsageError(f"run_dir: is a run on {agent.env.name}; only games can be played")
-    game = agent.env.game
+    env, match = agent.env, bare(agent.env)
+    if not isinstance(match, Match):
+        raise UsageError(f"run_dir: is a run on {env.name}; only games can be played")
+    game, board = match.game, match.game.start()
+    if game.stones(board) is None:
+        raise UsageError(f"run_dir: is a run on {env.name}; its board cannot be shown as text")
     learner = jax.tree.map(lambda x: x[member], loaded.state.train.learner)
     act = jax.jit(lambda key, obs: agent.act(key, learner, agent.initial_carry(1), obs, True)[0])
+    see = jax.jit(env.layout.pack if isinstance(env, Revealed) else game.observe)
     step, key = jax.jit(game.play), jax.random.key(0)
+    draw = lambda: games.show(game, game.stones(board, turned=not yours), YOU, AGENT)
     labels = {game.label(a): a for a in range(game.num_actions)}
-    board, yours = games.empty(game), first == "you"
+    yours = first == "you"
     say(f"{game.name}: you are {YOU}, the agent is {AGENT}; moves are as {', '.join(labels)}")
     while True:
         if yours:
-            say(games.show(game, board, YOU, AGENT))
+            say(draw())
             action = _ask(game, board, labels, ask, say)
             if action is None:
                 say("given up")
                 return -1
         else:
             key, now = jax.random.split(key)
-            action = int(act(now, games.observe(board)[None])[0])
+            action = int(act(now, see(board)[None])[0])
             say(f"the agent plays {game.label(game.turned(action))}")
             if not game.legal(board)[action]:
                 say("which it may not: you win")
@@ -82,9 +87,10 @@ def play(
         board, won, over = step(board, jnp.int32(action))
         yours = not yours
         if over:
-            say(games.show(game, board if yours else game.turn(board), YOU, AGENT))
-            say(("the agent wins" if yours else "you win") if won else "a draw")
-            return (-1 if yours else 1) * int(won)
+            say(draw())
+            result = (-1 if yours else 1) * int(won)
+            say({-1: "the agent wins", 0: "a draw", 1: "you win"}[result])
+            return result
 
 
 def _ask(

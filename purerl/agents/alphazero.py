@@ -17,7 +17,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from purerl.envs import Environment, VectorState, games, reset_batch
+from purerl.envs import Environment, Revealed, VectorState, games, reset_batch
 from purerl.envs.matches import Match, SelfPlay
 from purerl.errors import UsageError, check_settings
 from purerl.networks import Network, check_torso, policy_value
@@ -66,7 +66,7 @@ class Learner:
 class Batch(NamedTuple):
     """Rows [N, ...]: the board, what the search made of the policy, and how the game ended."""
 
-    obs: jax.Array
+    board: jax.Array
     weights: jax.Array
     outcome: jax.Array
 
@@ -79,24 +79,24 @@ def optimizer(config: Config, hparams: HParams, clock: Clock) -> optax.GradientT
 
 
 def look_ahead(
-    params: Any, key: Key, obs: jax.Array, game: games.Game, network: Network, config: Config,
+    params: Any, key: Key, board: jax.Array, game: games.Game, network: Network, config: Config,
     explore: bool,
 ) -> Plan:  # fmt: skip
-    """Search from N boards, obs [N, H, W, 2], with the rules as the model; the key is consumed."""
+    """Search from N boards with the rules as the model; the key is consumed."""
+    observe = jax.vmap(game.observe)
 
     def recurrent(params, key, action, board):
         del key
         board, won, over = jax.vmap(game.play)(board, action)
-        logits, value = network.apply(params, games.observe(board))
+        logits, value = network.apply(params, observe(board))
         logits = masked(logits, jax.vmap(game.legal)(board))
         return outcome(won.astype(jnp.float32), jnp.where(over, 0.0, -1.0), logits, value), board
 
-    board = games.board_of(obs)
-    logits, value = network.apply(params, obs)
+    logits, value = network.apply(params, observe(board))
     return plan(
         params, key, (logits, value, board), recurrent, legal=jax.vmap(game.legal)(board),
         search=config.search, num_simulations=config.num_simulations,
-        considered=config.considered, max_depth=game.shape[0] * game.shape[1], explore=explore,
+        considered=config.considered, max_depth=game.max_moves, explore=explore,
     )  # fmt: skip
 
 
@@ -105,8 +105,8 @@ def loss(params: Any, batch: Batch, game: games.Game, network: Network, hparams:
 
     Silver et al. 2018, eq. 1; the regulariser is the optimiser's.
     """
-    logits, value = network.apply(params, batch.obs)
-    legal = jax.vmap(game.legal)(games.board_of(batch.obs))
+    logits, value = network.apply(params, jax.vmap(game.observe)(batch.board))
+    legal = jax.vmap(game.legal)(batch.board)
     log_probs = jax.nn.log_softmax(masked(logits, legal))
     policy_loss = -jnp.where(legal, batch.weights * log_probs, 0.0).sum(-1).mean()
     value_loss = jnp.square(value - batch.outcome).mean()
@@ -121,6 +121,8 @@ def loss(params: Any, batch: Batch, game: games.Game, network: Network, hparams:
 def make(env: Environment, config: Config = Config(), network: Network | None = None) -> Agent:
     """AlphaZero for a game; it plays itself, and is evaluated against the opponent of `env`.
 
+    The agent's environment is `Revealed`: what it sees is the board, for the search to play on.
+
     Raises:
       UsageError: a setting that cannot be, before anything compiles.
     """
@@ -131,9 +133,10 @@ def make(env: Environment, config: Config = Config(), network: Network | None = 
 def _make(env: Environment, config: Config, network: Network | None) -> Agent:
     check(env, config)
     assert isinstance(env, Match)
-    game, both = env.game, SelfPlay(env.game, config.opening)
+    game, both, env = env.game, Revealed(SelfPlay(env.game, config.opening)), Revealed(env)
+    board_of = both.layout.unpack
     network = network or policy_value(
-        env.observation_space, game.num_actions, config.torso, config.hidden_sizes
+        game.observation_space, game.num_actions, config.torso, config.hidden_sizes
     )
     num_envs, length = config.num_envs, config.unroll_length
 
@@ -152,21 +155,22 @@ def _make(env: Environment, config: Config, network: Network | None) -> Agent:
 
         def behave(key, carry, obs, start):
             del start
-            found = look_ahead(learner.params, key, obs, game, network, config, explore=True)
+            board = board_of(obs)
+            found = look_ahead(learner.params, key, board, game, network, config, explore=True)
             return carry, found.action, (found.weights, found.value)
 
         world, _, rollout, metrics = unroll(
             play_key, both, behave, world, (), length, params={}, reset_mode="pool"
         )
         weights, value = rollout.extras
-        _, last = network.apply(learner.params, world.obs)
+        _, last = network.apply(learner.params, jax.vmap(game.observe)(world.env))
         outcome = returns.lambda_return(
             rollout.reward, jnp.concatenate([value[1:], last[None]]), rollout.terminated,
             rollout.done, discount=-1.0, trace=hparams.value_lambda,
         )  # fmt: skip
         rows = lambda x: x.reshape(length * num_envs, *x.shape[2:])
         packed, unpack = batching.pack(
-            jax.tree.map(rows, Batch(rollout.obs, weights, outcome)),
+            jax.tree.map(rows, Batch(board_of(rollout.obs), weights, outcome)),
         )
         adam = optimizer(config, hparams, clock)
 
@@ -185,7 +189,8 @@ def _make(env: Environment, config: Config, network: Network | None) -> Agent:
         return TrainState(learner, world), metrics
 
     def act(key: Key, learner: Learner, carry: Any, obs: jax.Array, greedy: bool):
-        found = look_ahead(learner.params, key, obs, game, network, config, explore=not greedy)
+        board = board_of(obs)
+        found = look_ahead(learner.params, key, board, game, network, config, explore=not greedy)
         return found.action, carry
 
     steps = num_envs * length
@@ -197,7 +202,7 @@ def check(env: Environment, config: Config) -> None:
     check_settings(config)
     if not isinstance(env, Match):
         raise UsageError(f"env={env.name!r}: AlphaZero needs the rules of a game, as game/hex has")
-    check_torso(config.torso, env.observation_space)
+    check_torso(config.torso, env.game.observation_space)
     rows = config.num_envs * config.unroll_length
     if rows % config.num_minibatches:
         raise UsageError(

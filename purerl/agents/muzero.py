@@ -21,6 +21,7 @@ import jax.numpy as jnp
 import optax
 
 from purerl.envs import Environment, Restart, restarts
+from purerl.envs.games import Stones
 from purerl.envs.matches import Match, SelfPlay
 from purerl.errors import UsageError, check_settings
 from purerl.experience import Experience, begin, collect, rounds
@@ -404,6 +405,11 @@ def check(env: Environment, config: Config) -> None:
     check_settings(config)
     if not isinstance(env.action_space, Discrete):
         raise UsageError(f"env={env.name!r}: MuZero needs discrete actions, not {env.action_space}")
+    if isinstance(env, Match) and not isinstance(env.game, Stones):
+        raise UsageError(
+            f"env={env.name!r}: its observations do not tell MuZero which moves may be made; "
+            "AlphaZero plays it"
+        )
     check_torso(config.torso, env.observation_space)
     check_replay(config, config.model_steps + config.n_step)
     if config.v_min >= config.v_max:

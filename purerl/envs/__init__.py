@@ -1,10 +1,10 @@
-"""Environments: one contract, adapters for gymnax and brax, board games, and `make`."""
+"""Environments: one contract, adapters for gymnax, brax and pgx, board games, and `make`."""
 
 import functools
 from collections.abc import Iterable
 from typing import Any
 
-from purerl.envs import brax, gymnax, matches, probes
+from purerl.envs import brax, gymnax, matches, pgx, probes
 from purerl.envs.check import check
 from purerl.envs.environment import (
     Environment,
@@ -44,7 +44,7 @@ _specs: dict[int, tuple[str, dict[str, Any]]] = {}
 
 def registered() -> tuple[str, ...]:
     """Every name that `make` knows."""
-    return gymnax.names() + brax.names() + matches.names() + probes.names()
+    return gymnax.names() + brax.names() + matches.names() + pgx.names() + probes.names()
 
 
 def make(name: str, **kwargs: Any) -> Environment:
@@ -57,11 +57,12 @@ def make(name: str, **kwargs: Any) -> Environment:
       name: one of `registered()`.
       **kwargs: brax: backend (spring where it has it), episode_length (1000), action_repeat (1)
         and what the brax environment takes; gymnax: what the gymnax environment's constructor
-        takes, and the fields of its parameters; game: opponent; probes: their fields.
+        takes, and the fields of its parameters; game and pgx: opponent; probes: their fields.
 
     Raises:
       UsageError: an unknown name or argument, or a backend that the environment lacks.
     """
+    pgx.refuse(name)
     if name not in registered():
         close = " or ".join(nearest(name, registered())) or "one of purerl.registered()"
         raise UsageError(f"env={name!r}: no such environment; did you mean {close}?")
@@ -95,7 +96,8 @@ def spec(env: Environment) -> tuple[str, dict[str, Any]]:
 def _build(name: str, arguments: tuple[tuple[str, Any], ...]) -> Environment:
     suite, env_id = name.split("/", 1)
     build: dict[str, Any] = {
-        "gymnax": gymnax.Gymnax, "brax": brax.Brax, "game": matches.make, "probe": probes.make,
+        "gymnax": gymnax.Gymnax, "brax": brax.Brax, "game": matches.make, "pgx": pgx.make,
+        "probe": probes.make,
     }  # fmt: skip
     try:
         return build[suite](env_id, **dict(arguments))

@@ -1,45 +1,70 @@
 """Board games of two players in turn, without chance, everything seen: their rules.
 
-A board is int8 [H, W], seen from the side of whoever moves: 1 are the mover's stones, -1 the
-other's, 0 is empty. After a move the board is turned to the other side, so that one network plays
-both. A move is a number; which cell it means is each game's own.
+A board is all that the rules must know, in one array, seen from the side of whoever moves; after a
+move it is turned to the other side, so that one network plays both. Here it is int8 [H, W]: 1 are
+the mover's stones, -1 the other's, 0 is empty. A move is a number; which cell it means is each
+game's own.
 """
 
 import dataclasses
 import itertools
+import string
 from typing import NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from purerl.spaces import Box
+
 
 class Game(Protocol):
     """Rules, as pure functions of a board.
 
     Attributes:
-      name: as in "game/<name>".
-      shape: (H, W).
+      suite: where it comes from, and
+      name: as in "<suite>/<name>".
       num_actions: A.
+      max_moves: of one game; None where that is more than anything here needs to know.
+      observation_space: of what a network sees of a board.
     """
 
     @property
+    def suite(self) -> str: ...
+    @property
     def name(self) -> str: ...
     @property
-    def shape(self) -> tuple[int, int]: ...
-    @property
     def num_actions(self) -> int: ...
+    @property
+    def max_moves(self) -> int | None: ...
+    @property
+    def observation_space(self) -> Box: ...
+
+    def start(self) -> jax.Array:
+        """The board before the first move."""
+        ...
+
+    def observe(self, board: jax.Array) -> jax.Array:
+        """What a network sees of a board, from the mover's side."""
+        ...
 
     def legal(self, board: jax.Array) -> jax.Array:
         """bool [A]: the moves that may be made."""
         ...
 
     def play(self, board: jax.Array, action: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
-        """A legal move -> (the other's board, whether the mover has won, whether it is over)."""
+        """A legal move -> (the other's board, how it ended for the mover, whether it is over).
+
+        How it ended is 1 after a win, -1 after a loss by one's own move, else 0; a bool of a game
+        in which a move does not lose.
+        """
         ...
 
     def turn(self, board: jax.Array) -> jax.Array:
-        """The same stones from the other side; its own inverse."""
+        """The same stones from the other side; its own inverse.
+
+        Rules that are not ours may not be able to, and give the board back as it is.
+        """
         ...
 
     def turned(self, action: int) -> int:
@@ -50,19 +75,51 @@ class Game(Protocol):
         """What a person types for a move."""
         ...
 
+    def stones(self, board: jax.Array, turned: bool = False) -> jax.Array | None:
+        """int8 [H, W] for a person to look at, from the mover's side or, turned, the other's.
 
-def empty(game: Game) -> jax.Array:
-    """The board before the first move."""
-    return jnp.zeros(game.shape, jnp.int8)
+        None of a game that is more than stones of two kinds.
+        """
+        ...
 
 
-def observe(board: jax.Array) -> jax.Array:
-    """bool [..., H, W, 2]: the mover's stones and the other's."""
-    return jnp.stack([board == 1, board == -1], -1)
+class Stones:
+    """What games have in common whose board is the stones on it, int8 [H, W].
+
+    Attributes:
+      shape: (H, W).
+    """
+
+    suite = "game"
+    shape: tuple[int, int]
+
+    @property
+    def max_moves(self) -> int:
+        return self.shape[0] * self.shape[1]  # every move fills a cell
+
+    @property
+    def observation_space(self) -> Box:
+        return Box.of(False, True, (*self.shape, 2), bool)
+
+    def start(self) -> jax.Array:
+        return jnp.zeros(self.shape, jnp.int8)
+
+    def observe(self, board: jax.Array) -> jax.Array:
+        """bool [..., H, W, 2]: the mover's stones and the other's."""
+        return jnp.stack([board == 1, board == -1], -1)
+
+    def turn(self, board: jax.Array) -> jax.Array:
+        return -board
+
+    def turned(self, action: int) -> int:
+        return action
+
+    def stones(self, board: jax.Array, turned: bool = False) -> jax.Array:
+        return self.turn(board) if turned else board
 
 
 def board_of(obs: jax.Array) -> jax.Array:
-    """The board that `observe` shows."""
+    """The stones int8 [..., H, W] that the first two planes of an observation show."""
     mine, other = obs[..., 0], obs[..., 1]
     return mine.astype(jnp.int8) - other.astype(jnp.int8)
 
@@ -81,7 +138,7 @@ def in_line(mine: jax.Array, length: int) -> jax.Array:
 
 
 @dataclasses.dataclass(frozen=True)
-class TicTacToe:
+class TicTacToe(Stones):
     """Three in a line on 3 x 3 cells; a move is a cell, row by row."""
 
     name = "tic_tac_toe"
@@ -96,18 +153,12 @@ class TicTacToe:
         won = in_line(board == 1, 3)
         return -board, won, won | (board != 0).all()
 
-    def turn(self, board: jax.Array) -> jax.Array:
-        return -board
-
-    def turned(self, action: int) -> int:
-        return action
-
     def label(self, action: int) -> str:
-        return _cell(action, 3)
+        return cell(action, 3)
 
 
 @dataclasses.dataclass(frozen=True)
-class ConnectFour:
+class ConnectFour(Stones):
     """Four in a line on 6 x 7 cells; a move is a column, into which the stone falls."""
 
     name = "connect_four"
@@ -123,18 +174,12 @@ class ConnectFour:
         won = in_line(board == 1, 4)
         return -board, won, won | (board != 0).all()
 
-    def turn(self, board: jax.Array) -> jax.Array:
-        return -board
-
-    def turned(self, action: int) -> int:
-        return action
-
     def label(self, action: int) -> str:
         return str(action + 1)
 
 
 @dataclasses.dataclass(frozen=True)
-class Hex:
+class Hex(Stones):
     """Hex on 5 x 5 cells, without swapping: the mover connects the top row with the bottom one.
 
     Neighbours of cell (r, c) are (r, c +- 1), (r +- 1, c), (r - 1, c + 1) and (r + 1, c - 1). The
@@ -161,7 +206,7 @@ class Hex:
         return column * self.shape[1] + row
 
     def label(self, action: int) -> str:
-        return _cell(action, self.shape[1])
+        return cell(action, self.shape[1])
 
     def _connected(self, mine: jax.Array) -> jax.Array:
         height, width = mine.shape
@@ -210,7 +255,7 @@ def solve(game: Game) -> Solution:
         every, legal = jax.jit(every), jax.jit(jax.vmap(game.legal))
         number = jax.jit(jax.vmap(code))
         # Level by level: the boards after k moves, in how many ways, and where each move leads.
-        boards, ways = np.asarray(empty(game))[None], np.ones(1, np.int64)
+        boards, ways = np.asarray(game.start())[None], np.ones(1, np.int64)
         ended, lost = np.zeros(1, bool), np.zeros(1, bool)
         levels, games = [], 0
         while len(boards):
@@ -237,17 +282,16 @@ def solve(game: Game) -> Solution:
     return Solution(whole(0), whole(1), np.concatenate(values), games)
 
 
-def show(game: Game, board: jax.Array, mine: str = "X", other: str = "O") -> str:
-    """The board as text, the mover's stones as `mine`."""
-    rows = [" ".join({1: mine, -1: other, 0: "."}[int(x)] for x in row) for row in board]
-    slant = game.name == "hex"
-    width = game.shape[1]
+def show(game: Game, stones: jax.Array, mine: str = "X", other: str = "O") -> str:
+    """Stones int8 [H, W] as text, those of 1 as `mine`."""
+    rows = [" ".join({1: mine, -1: other, 0: "."}[int(x)] for x in row) for row in stones]
+    height, width = stones.shape
     if game.num_actions == width:
         head = " ".join(str(i + 1) for i in range(width))
         return "\n".join([head, *rows])
-    names = itertools.count(1)
-    rows = [f"{next(names)} {' ' * (i if slant else 0)}{row}" for i, row in enumerate(rows)]
-    return "\n".join(["  " + " ".join("abcdefghij"[:width]), *rows])
+    slant, margin, names = game.name == "hex", len(str(height)), itertools.count(1)
+    rows = [f"{next(names):>{margin}} {' ' * i * slant}{row}" for i, row in enumerate(rows)]
+    return "\n".join([" " * (margin + 1) + " ".join(string.ascii_lowercase[:width]), *rows])
 
 
 def _place(board: jax.Array, cell: jax.Array) -> jax.Array:
@@ -256,6 +300,7 @@ def _place(board: jax.Array, cell: jax.Array) -> jax.Array:
     return jnp.where(cells == cell, jnp.int8(1), board)
 
 
-def _cell(action: int, width: int) -> str:
+def cell(action: int, width: int) -> str:
+    """The name of a cell by its number, row by row: b1 is 1."""
     row, column = divmod(action, width)
-    return f"{'abcdefghij'[column]}{row + 1}"
+    return f"{string.ascii_lowercase[column]}{row + 1}"

@@ -40,13 +40,13 @@ def make(game: str, opponent: Opponent | None = None) -> "Match":
 
 
 class _Board:
-    """What both environments of a game share: boards are seen as bool [H, W, 2]."""
+    """What both environments of a game share: the state is the board."""
 
     game: Game
 
     @property
     def observation_space(self) -> Box:
-        return Box.of(False, True, (*self.game.shape, 2), bool)
+        return self.game.observation_space
 
     @property
     def action_space(self) -> Discrete:
@@ -54,14 +54,14 @@ class _Board:
 
     @property
     def max_episode_steps(self) -> int | None:
-        return None  # every move fills a cell
+        return None  # the rules end every game
 
     @property
     def params(self) -> EnvParams:
         return {}
 
     def legal(self, obs: jax.Array) -> jax.Array:
-        """bool [A] the moves that may be made, from an observation [H, W, 2]."""
+        """bool [A] the moves that may be made, from an observation [H, W, 2] of `Stones`."""
         return self.game.legal(games.board_of(obs))
 
 
@@ -77,15 +77,15 @@ class Match(_Board):
 
     @property
     def name(self) -> str:
-        return f"game/{self.game.name}"
+        return f"{self.game.suite}/{self.game.name}"
 
     def reset(self, key: Key, params: EnvParams = {}) -> tuple[jax.Array, jax.Array]:
         del params
         side_key, move_key = jax.random.split(key)
-        board = games.empty(self.game)
+        board = self.game.start()
         second, _, _ = self.game.play(board, self._reply(move_key, board))
         board = jnp.where(jax.random.bernoulli(side_key), second, board)
-        return board, games.observe(board)
+        return board, self.game.observe(board)
 
     def step(
         self, key: Key, state: jax.Array, action: jax.Array, params: EnvParams = {}
@@ -97,7 +97,7 @@ class Match(_Board):
         board = jnp.where(over | ~may, self.game.turn(after), following)
         reward = jnp.where(over, won.astype(jnp.float32), -lost.astype(jnp.float32))
         timestep = TimeStep(
-            obs=games.observe(board),
+            obs=self.game.observe(board),
             reward=jnp.where(may, reward, -1.0),
             terminated=~may | over | ended,
             truncated=jnp.bool_(False),
@@ -122,13 +122,13 @@ class SelfPlay(_Board):
 
     @property
     def name(self) -> str:
-        return f"game/{self.game.name}-self-play"
+        return f"{self.game.suite}/{self.game.name}-self-play"
 
     def reset(self, key: Key, params: EnvParams = {}) -> tuple[jax.Array, jax.Array]:
         del params
         count_key, move_key = jax.random.split(key)
         count = jax.random.randint(count_key, (), 0, self.opening + 1)
-        blank = games.empty(self.game)
+        blank = self.game.start()
 
         def move(board, now):
             chances, number = now
@@ -137,7 +137,7 @@ class SelfPlay(_Board):
 
         chances = jax.random.uniform(move_key, (self.opening, self.game.num_actions))
         board, _ = jax.lax.scan(move, blank, (chances, jnp.arange(self.opening)))
-        return board, games.observe(board)
+        return board, self.game.observe(board)
 
     def step(
         self, key: Key, state: jax.Array, action: jax.Array, params: EnvParams = {}
@@ -145,7 +145,7 @@ class SelfPlay(_Board):
         del key, params
         board, won, over = self.game.play(state, action)
         never = jnp.bool_(False)
-        return board, TimeStep(games.observe(board), won.astype(jnp.float32), over, never)
+        return board, TimeStep(self.game.observe(board), won.astype(jnp.float32), over, never)
 
 
 def _random(key: Key, game: Game, board: jax.Array) -> jax.Array:

@@ -29,7 +29,7 @@ def test_the_loss_is_least_at_the_targets():
     game = games.GAMES["tic_tac_toe"]
     board = jnp.asarray([[[1, -1, 0], [0, 0, 0], [0, 0, 0]]], jnp.int8)
     weights = jnp.asarray([[0.0, 0.0, 0.5, 0.2, 0.1, 0.05, 0.05, 0.05, 0.05]])
-    batch = Batch(games.observe(board), weights, jnp.asarray([0.5]))
+    batch = Batch(board, weights, jnp.asarray([0.5]))
     network = Network(lambda key: (), lambda params, obs: params)
     loss = lambda params: alphazero.loss(params, batch, game, network, alphazero.HParams())[0]
     best = jnp.where(weights > 0, jnp.log(weights), 3.0), jnp.asarray([0.5])

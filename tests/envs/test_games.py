@@ -101,7 +101,7 @@ def random_play(game, count=100):
     choose = lambda key, board: jax.vmap(matches._random, (0, None, 0))(
         jax.random.split(key, count), game, board
     )
-    first = jnp.broadcast_to(games.empty(game), (count, *game.shape))
+    first = jnp.broadcast_to(game.start(), (count, *game.shape))
     start = first, jnp.ones(count, bool)
     scan = jax.jit(lambda keys: jax.lax.scan(move, start, keys)[1])
     return scan(jax.random.split(KEY, cells))
@@ -118,7 +118,7 @@ def test_random_games_end_once_and_boards_stay_possible(game):
         assert not ((boards[:, :, :-1] != 0) & (boards[:, :, 1:] == 0)).any()
     if game.name == "hex":  # somebody connects: Nash's theorem
         assert (won.sum(0) == 1).all()
-    seen = games.board_of(games.observe(boards))
+    seen = games.board_of(game.observe(boards))
     np.testing.assert_array_equal(seen, boards)
 
 
@@ -135,7 +135,7 @@ def test_turning_the_board_is_the_same_game(game):
 
 def test_a_move_of_hex_is_to_the_same_cell_for_both():
     game = GAMES["hex"]
-    after, _, _ = game.play(games.empty(game), jnp.int32(1))  # b1 of the first player
+    after, _, _ = game.play(game.start(), jnp.int32(1))  # b1 of the first player
     assert game.turn(after)[0, 1] == 1
     assert not game.legal(after)[game.turned(1)]
 

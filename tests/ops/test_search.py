@@ -27,8 +27,8 @@ def test_with_the_true_model_a_search_is_minimax(search):
     assert len(chosen) > 40
     assert {-1, 0, 1} == set(value.tolist())
     config = alphazero.Config(search=search, num_simulations=300)
-    look = lambda obs: alphazero.look_ahead((), KEY, obs, game, BLANK, config, explore=False)
-    found = jax.jit(look)(games.observe(boards))
+    look = lambda boards: alphazero.look_ahead((), KEY, boards, game, BLANK, config, explore=False)
+    found = jax.jit(look)(boards)
     assert jax.vmap(lambda board, action: game.legal(board)[action])(boards, found.action).all()
     after, _, _ = jax.vmap(game.play)(boards, found.action)
     reached = np.asarray([-value_of[np.asarray(b).tobytes()] for b in after])
