@@ -1,7 +1,7 @@
 """AlphaZero on board games: `python experiments/alphazero.py --env connect_four --seeds 2`.
 
-Without `--env` it learns tic-tac-toe; `--env pgx/othello` is one of pgx's games. `--help` shows every
-flag.
+Without `--env` it learns tic-tac-toe; with `--env pgx/othello` one of pgx's games. `--help` shows
+every flag.
 """
 
 import sys

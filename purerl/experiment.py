@@ -48,7 +48,7 @@ def main(
 
     Args:
       algorithm: a module with Config, HParams and make.
-      suite: "brax", "game" or "gymnax"; None for all: that of the environment's name.
+      suite: "brax", "game", "gymnax" or "pgx"; None for all: that of the environment's name.
       default_env: what `--env` is by default.
       argv: the flags; by default those of the command line.
       variant: whose presets are meant, where one algorithm has several names.

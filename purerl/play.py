@@ -66,9 +66,14 @@ def play(
     act = jax.jit(lambda key, obs: agent.act(key, learner, agent.initial_carry(1), obs, True)[0])
     see = jax.jit(env.layout.pack if isinstance(env, Revealed) else game.observe)
     step, key = jax.jit(game.play), jax.random.key(0)
-    draw = lambda: games.show(game, game.stones(board, turned=not yours), YOU, AGENT)
     labels = {game.label(a): a for a in range(game.num_actions)}
     yours = first == "you"
+
+    def draw() -> str:
+        stones = game.stones(board, turned=not yours)
+        assert stones is not None  # as at the start
+        return games.show(game, stones, YOU, AGENT)
+
     say(f"{game.name}: you are {YOU}, the agent is {AGENT}; moves are as {', '.join(labels)}")
     while True:
         if yours:

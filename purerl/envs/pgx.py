@@ -158,7 +158,8 @@ class Pgx:
 
     def pack(self, state: Any) -> jax.Array:
         """A state of pgx's as a board."""
-        return _layout(self.name).pack(_kept(state))
+        arrays = jax.tree.map(jnp.asarray, _kept(state))  # some are Python's numbers at the start
+        return _layout(self.name).pack(arrays)
 
     def unpack(self, board: jax.Array) -> Any:
         """The state that `pack` was given, but for its observation and rewards, which are zeros."""

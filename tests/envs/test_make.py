@@ -26,7 +26,7 @@ def error_of(call) -> str:
 def test_the_lists_of_names_are_those_of_gymnax_and_brax():
     assert list(gymnax_adapter.ENVIRONMENTS) == gymnax.registered_envs
     assert list(brax_adapter.ENVIRONMENTS) == list(brax_envs._envs)
-    assert len(purerl.registered()) == len(set(purerl.registered())) == 26 + 12 + 8 + 3
+    assert len(purerl.registered()) == len(set(purerl.registered())) == 26 + 12 + 8 + 3 + 10
 
 
 @pytest.mark.parametrize("name", [n for n in purerl.registered() if not n.startswith("brax/")])
