@@ -134,7 +134,7 @@ def test_a_parameter_that_cannot_be_swept():
 def test_importing_purerl_imports_neither_library_and_making_prints_nothing(tmp_path):
     program = (
         "import sys, purerl\n"
-        "assert not {'brax', 'gymnax', 'mujoco', 'matplotlib'} & set(sys.modules)\n"
+        "assert not {'brax', 'gymnax', 'mujoco', 'matplotlib', 'pgx'} & set(sys.modules)\n"
         "purerl.make('brax/halfcheetah', backend='spring')\n"
         "purerl.make('gymnax/CartPole-v1')\n"
     )
