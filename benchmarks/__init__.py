@@ -1,1 +1,0 @@
-"""What is measured: `python -m benchmarks` lists the commands. One module a command."""

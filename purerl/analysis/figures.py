@@ -14,6 +14,7 @@ from purerl.analysis.intervals import Interval
 BLUE = "#1f5fa8"
 ORANGE = "#c1440e"
 GREY = "#5a5a5a"
+COLOURS = (BLUE, ORANGE, "#2d7f3e", "#7b4397", "#b58900", "#00838f")  # of what is compared, in turn
 
 
 def canvas(

@@ -54,6 +54,32 @@ def iqm(x, axis: int | None = None) -> np.ndarray:
     return np.where(np.isnan(scores).any(-1), np.nan, middle)
 
 
+def finite(x) -> tuple[np.ndarray, int]:
+    """([kept, tasks] the seeds all of whose scores are finite, how many are not).
+
+    Args:
+      x: [seeds] or [seeds, tasks] scores.
+
+    Raises:
+      ValueError: `x` has neither one nor two axes.
+    """
+    x = np.asarray(x, np.float64)
+    if x.ndim not in (1, 2):
+        raise ValueError(f"scores of shape {x.shape}: must be [seeds] or [seeds, tasks]")
+    scores = x if x.ndim == 2 else x[:, None]
+    kept = scores[np.isfinite(scores).all(-1)]
+    return kept, len(scores) - len(kept)
+
+
+def resampled(rng: np.random.Generator, resamples: int, seeds: int, tasks: int) -> np.ndarray:
+    """[resamples, seeds, tasks] how often each seed is drawn, within each task on its own.
+
+    Divided by `seeds` these are weights: of a mean over seeds it gives the bootstrap's values.
+    """
+    counts = rng.multinomial(seeds, np.full(seeds, 1.0 / seeds), (resamples, tasks))
+    return np.moveaxis(counts, 1, 2)
+
+
 def bootstrap_interval(
     x,
     statistic: Callable[..., np.ndarray] = iqm,
@@ -81,12 +107,8 @@ def bootstrap_interval(
     positive("resamples", resamples)
     if not 0.0 < level < 1.0:
         raise UsageError(f"level={level}: must lie between 0 and 1")
-    x = np.asarray(x, np.float64)
-    if x.ndim not in (1, 2):
-        raise ValueError(f"scores of shape {x.shape}: must be [seeds] or [seeds, tasks]")
-    scores = x if x.ndim == 2 else x[:, None]
-    kept = scores[np.isfinite(scores).all(-1)]
-    count, left_out = len(kept), len(scores) - len(kept)
+    kept, left_out = finite(x)
+    count = len(kept)
     if kept.size == 0:
         return Interval(np.nan, np.nan, np.nan, count, left_out)
     value = float(statistic(kept.reshape(-1), axis=-1))
