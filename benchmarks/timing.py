@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 
 from benchmarks.records import ROOT
 from purerl.engine.record import RESULT
@@ -41,3 +42,45 @@ def in_new_process(command: str, cache: str) -> tuple[dict[str, Any], float]:
         if status:
             raise UsageError(f"command={command!r}: ended with status {status}")
         return json.loads((run_dir / RESULT).read_text()), usage.ru_maxrss / 1024
+
+
+def _loop(x: jax.Array, kernels: jax.Array, length: int) -> jax.Array:
+    """What updates are made of: products of small matrices forward and back, and what lies between.
+
+    x [256, 64], kernels [3, 64, 64].
+    """
+
+    def loss(kernels, x):
+        for kernel in kernels:
+            x = jnp.tanh(x @ kernel)
+        return (x**2).mean()
+
+    def step(kernels, key):
+        noise = jax.random.normal(key, x.shape)
+        return kernels - 1e-3 * jax.grad(loss)(kernels, x + noise), ()
+
+    return jax.lax.scan(step, kernels, jax.random.split(jax.random.key(0), length))[0]
+
+
+def calibration(length: int = 300) -> Callable[[], Any]:
+    """A call of a fixed program, by which speeds of different machines and moments are divided."""
+    args = jnp.ones((256, 64)), jnp.full((3, 64, 64), 0.01)
+    compiled = jax.jit(lambda x, kernels: _loop(x, kernels, length)).lower(*args).compile()
+    return lambda: compiled(*args)
+
+
+def calibration_compile() -> float:
+    """Seconds to trace and compile a fixed program, anew at each call.
+
+    The loop twelve times over with lengths of their own, so that nothing is shared between them.
+    """
+
+    def several(x, kernels):
+        for length in range(2, 14):
+            kernels = _loop(x, kernels, length)
+        return kernels
+
+    args = jnp.ones((256, 64)), jnp.full((3, 64, 64), 0.01)
+    began = time.perf_counter()
+    jax.jit(lambda *args: several(*args)).lower(*args).compile()
+    return time.perf_counter() - began
