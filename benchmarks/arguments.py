@@ -23,6 +23,18 @@ def parser(command: str, about: str | None) -> Parser:
     )
 
 
+def subject(parser: Parser) -> None:
+    """Add the flags that say what is measured."""
+    parser.add_argument("--agent", help="an algorithm or variant, with its tuned settings")
+    parser.add_argument("--env", help="a registered environment; by default the agent's usual one")
+
+
+def quick(parser: Parser) -> None:
+    """Add those of benchmarks/quick.py."""
+    parser.add_argument("--quick", action="store_true", help="what CI compares with what it was")
+    parser.add_argument("--keep", action="store_true", help="with --quick: write it down as that")
+
+
 def known(field: str, value: str, allowed: Iterable[str]) -> None:
     """Raise UsageError with the nearest names unless `value` is one of `allowed`."""
     allowed = list(allowed)

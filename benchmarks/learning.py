@@ -5,11 +5,14 @@
     python -m benchmarks learning --study sac-vs-ddpg   the same tasks, steps and seeds for both
 
 Results are kept in benchmarks/results/<device>/learning.json, of a study in a file of its name.
-The score is the greedy evaluation return at the end: interquartile mean over seeds; the curve has
-that of every evaluation, by environment steps.
+The score is the greedy evaluation return at the end: interquartile mean over seeds. Kept are also
+`returns`, that of each seed; `curve`, [environment steps, score] of every evaluation; and
+`curve_by_seed`, the returns [points][seeds] behind it. What is kept is drawn, one picture for each
+environment, and of a study its profile and the probability of improvement.
 """
 
 import json
+import math
 import os
 import subprocess
 import sys
@@ -17,9 +20,13 @@ import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from benchmarks.arguments import known, parser
-from benchmarks.records import ROOT, keep, provenance
+from benchmarks.arguments import known, parser, quick
+from benchmarks.pictures import draw
+from benchmarks.quick import Row, run
+from benchmarks.records import ROOT, here, keep, provenance
+from benchmarks.timing import in_new_process
 from purerl.analysis.intervals import iqm
 from purerl.engine.record import RESULT, read_metric
 from purerl.errors import UsageError
@@ -115,7 +122,12 @@ STUDIES = {
 }
 
 
-def run(name: str, task: Task) -> dict[str, object]:
+def compact(x: Any) -> float | None:
+    """A return as it is kept: four digits behind the point; none where a seed failed."""
+    return round(float(x), 4) if math.isfinite(x) else None
+
+
+def run_task(name: str, task: Task) -> dict[str, object]:
     """Run one task in its own process. -> its entry in the results."""
     with tempfile.TemporaryDirectory() as scratch:
         run_dir = Path(scratch) / name
@@ -135,28 +147,70 @@ def run(name: str, task: Task) -> dict[str, object]:
         "gate": task.gate,
         "passed": None if task.gate is None else score >= task.gate,
         **result,
-        "curve": [[int(n), round(float(iqm(x)), 3)] for n, x in zip(steps, values, strict=True)],
+        "returns": [compact(x) for x in values[-1]] if len(steps) else [],
+        "curve": [[int(n), compact(iqm(x))] for n, x in zip(steps, values, strict=True)],
+        "curve_by_seed": [[compact(x) for x in row] for row in values],
         "wall_seconds": round(time.perf_counter() - began, 1),
         "peak_memory_mb": round(usage.ru_maxrss / 1024),
         **provenance(),
     }
 
 
+# Short, and with gates that are passed by far where anything is learnt.
+QUICK = {
+    "ppo-CartPole-v1": Task("experiments/ppo_gymnax.py --seeds 8 --total-steps 250000", 400),
+    "sac-Pendulum-v1": Task(
+        "experiments/sac_gymnax.py --seeds 2 --total-steps 10000 --eval-episodes 32", -250
+    ),
+}
+
+
+def quick_row(task: Task) -> Row:
+    """The score of a task against its gate."""
+    return Row("score", [in_new_process(task.command, "off")[0]["greedy"]["iqm"]], task.gate)
+
+
+def chosen(tasks: dict[str, Task], agent: str | None, env: str | None) -> list[str]:
+    """Names of the tasks of an agent and an environment, where these are given."""
+    agents = {name.split("-")[0] for name in tasks}
+    envs = {name.split("-", 1)[1] for name in tasks}
+    if agent:
+        known("agent", agent, sorted(agents))
+    if env:
+        known("env", env, sorted(envs))
+    # As words between dashes: ppo-memory_chain-gru.
+    fits = lambda name: (
+        agent in (None, name.split("-")[0]) and (env is None or name.split("-", 1)[1] == env)
+    )
+    names = [name for name in tasks if fits(name)]
+    if not names:
+        raise UsageError(f"env={env!r}: {agent} has no task there")
+    return names
+
+
 def main(argv: list[str]) -> int:
     flags = parser("learning", __doc__)
     flags.add_argument("tasks", nargs="*", help="by default all")
     flags.add_argument("--study", help=f"instead of tasks: {', '.join(STUDIES)}")
+    flags.add_argument("--agent", help="only tasks of this one")
+    flags.add_argument("--env", help="only tasks on this one, as in the tasks' names")
+    quick(flags)
     given = flags.parse_args(argv)
     if given.study:
         known("study", given.study, STUDIES)
-    tasks = STUDIES[given.study] if given.study else TASKS
+    tasks = STUDIES[given.study] if given.study else QUICK if given.quick else TASKS
     for name in given.tasks:
         known("task", name, tasks)
+    names = given.tasks or chosen(tasks, given.agent, given.env)
+    if given.quick:
+        rows = {f"return {name}": lambda name=name: quick_row(QUICK[name]) for name in names}
+        return run("learning", rows, given.keep)
     failed = []
-    for name in given.tasks or tasks:
+    for name in names:
         print(f"== {name}: python {tasks[name].command}", flush=True)
-        entry = run(name, tasks[name])
+        entry = run_task(name, tasks[name])
         keep(given.study or "learning", name, entry)
         failed += [name] if entry["passed"] is False else []
+    draw(here())
     print(f"below their gate: {', '.join(failed)}" if failed else "all at or above their gates")
     return 1 if failed else 0

@@ -75,6 +75,18 @@ def provenance(**settings: Any) -> dict[str, Any]:
     }
 
 
+def text(content: Any, indent: int = 0) -> str:
+    """JSON with a line for each field, and each list of plain values in one."""
+    inside = "\n" + " " * (indent + 1)
+    if isinstance(content, dict) and content:
+        fields = [f"{json.dumps(k)}: {text(v, indent + 1)}" for k, v in content.items()]
+        return "{" + ",".join(inside + field for field in fields) + "\n" + " " * indent + "}"
+    if isinstance(content, list) and any(isinstance(x, dict | list) for x in content):
+        items = [inside + text(x, indent + 1) for x in content]
+        return "[" + ",".join(items) + "\n" + " " * indent + "]"
+    return json.dumps(content, allow_nan=False)
+
+
 def keep(file: str, name: str, entry: dict[str, Any]) -> Path:
     """Put an entry into results/<this machine>/<file>.json, for one of that name. -> its path."""
     path = RESULTS / here() / f"{file}.json"
@@ -82,7 +94,7 @@ def keep(file: str, name: str, entry: dict[str, Any]) -> Path:
     entries[name] = entry
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f".{path.name}.{os.getpid()}")
-    part.write_text(json.dumps(dict(sorted(entries.items())), indent=1) + "\n")
+    part.write_text(text(dict(sorted(entries.items()))) + "\n")
     part.replace(path)
     return path
 

@@ -2,11 +2,14 @@
 
     python -m benchmarks scaling
     python -m benchmarks scaling --only members | devices | sweep | sharding
+    python -m benchmarks scaling --agent dqn            members and devices, with its tuned settings
+    python -m benchmarks scaling --quick                8 members against one
 
-PPO on CartPole, 64 environments x 128 steps, 4 epochs x 4 minibatches, 64-64 tanh networks. Every
-point of `members` and `devices` is a process of its own, so that its memory can be told; what is
-compared (`sweep`, `sharding`) runs in one process, alternating, medians of several. Results are
-kept in benchmarks/results/<device>/scaling.json and drawn as scaling.png beside it.
+Without --agent or --env: PPO on CartPole, 64 environments x 128 steps, 4 epochs x 4 minibatches,
+64-64 tanh networks. Every point of `members` and `devices` is a process of its own, so that its
+memory can be told; what is compared (`sweep`, `sharding`, both of PPO) runs in one process,
+alternating, medians of several. Results are kept in benchmarks/results/<device>/scaling.json and
+drawn as scaling.png beside it.
 """
 
 import argparse
@@ -22,7 +25,9 @@ from typing import Any
 import jax
 
 import purerl
-from benchmarks.arguments import known, parser
+from benchmarks import subjects
+from benchmarks.arguments import known, parser, quick, subject
+from benchmarks.quick import Row, run
 from benchmarks.records import ROOT, keep, provenance
 from benchmarks.throughput import CONFIG, STEPS, WORK, ours
 from benchmarks.timing import alternate
@@ -32,6 +37,7 @@ from purerl.engine.hosts import use_cores
 from purerl.engine.placement import place
 from purerl.engine.population import population
 from purerl.engine.programs import compile_programs
+from purerl.errors import UsageError
 
 PARTS = ("members", "devices", "sweep", "sharding")
 SELF = [sys.executable, "-m", "benchmarks", "scaling"]
@@ -39,14 +45,22 @@ MEMBERS = [4**n for n in range(6)]  # 1 to 1024
 FORCED = 8  # devices that a CPU is made to have, for `sharding`
 
 
-def point(members: int, devices: int, updates: int, repeats: int) -> dict[str, Any]:
-    """One population on so many devices, in this process."""
+def point(
+    members: int, devices: int, updates: int, repeats: int, subject: tuple[str, str] | None = None
+) -> dict[str, Any]:
+    """One population on so many devices, in this process; of PPO on CartPole, or of `subject`."""
     iterations = max(2, updates // members)
-    call = ours("gymnax/CartPole-v1", members, iterations, devices=devices)
+    if subject:
+        made = subjects.make(*subject)
+        call, steps = subjects.training(
+            made, members, iterations * made.steps_per_update, min(devices, members)
+        )
+    else:
+        call = ours("gymnax/CartPole-v1", members, iterations, devices=devices)
+        steps = members * iterations * STEPS
     seconds = alternate({"ours": call}, repeats)["ours"]
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     stats = jax.local_devices()[0].memory_stats() or {}
-    steps = members * iterations * STEPS
     return {
         "members": members,
         "devices": min(devices, members),
@@ -64,8 +78,10 @@ def points(pairs: list[tuple[int, int]], given: Any) -> list[dict[str, Any]]:
     for members, devices in pairs:
         words = [*SELF, "--point", str(members), str(devices)]
         words += ["--updates", str(given.updates), "--repeats", str(given.repeats)]
-        run = subprocess.run(words, check=True, capture_output=True, text=True, cwd=ROOT)
-        found.append(json.loads(run.stdout.splitlines()[-1]))
+        words += ["--agent", given.agent] if given.agent else []
+        words += ["--env", given.env] if given.env else []
+        done = subprocess.run(words, check=True, capture_output=True, text=True, cwd=ROOT)
+        found.append(json.loads(done.stdout.splitlines()[-1]))
         row = found[-1]
         print(
             f"{row['members']} members, {row['devices']} devices:"
@@ -128,7 +144,7 @@ def forced_sharding(given: Any) -> dict[str, Any]:
     """
     repeat = ["--updates", str(given.updates), "--repeats", str(given.repeats)]
 
-    def run(devices: int, *words: str) -> dict[str, Any]:
+    def apart(devices: int, *words: str) -> dict[str, Any]:
         env = os.environ | {"JAX_NUM_CPU_DEVICES": str(devices)}
         command = [*SELF, *words, *repeat]
         done = subprocess.run(
@@ -136,8 +152,8 @@ def forced_sharding(given: Any) -> dict[str, Any]:
         )
         return json.loads(done.stdout.splitlines()[-1])
 
-    found = run(FORCED, "--sharding-here")
-    alone = run(1, "--point", "64", "1")["seconds"]
+    found = apart(FORCED, "--sharding-here")
+    alone = apart(1, "--point", "64", "1")["seconds"]
     sharded = statistics.median(found["seconds"]["sharded"])
     found["seconds"]["alone"] = [round(t, 3) for t in alone]
     found["ratio_alone"] = round(sharded / statistics.median(alone), 3)
@@ -146,6 +162,15 @@ def forced_sharding(given: Any) -> dict[str, Any]:
         f" {found['ratio_alone']} of that in a process with one device"
     )
     return found
+
+
+def quick_row(repeats: int = 7) -> Row:
+    """Steps/s of 8 members of PPO over those of one, on one device, in turn."""
+    agent = subjects.make("ppo", "gymnax/CartPole-v1")
+    (one, few), (eight, many) = (subjects.training(agent, n, 65_536 // n) for n in (1, 8))
+    seconds = alternate({"one": one, "eight": eight}, repeats)
+    pairs = zip(seconds["one"], seconds["eight"], strict=True)
+    return Row("share", [round(many / b / (few / a), 3) for a, b in pairs])
 
 
 def draw(entries: dict[str, Any], path: Path) -> None:
@@ -180,25 +205,35 @@ def draw(entries: dict[str, Any], path: Path) -> None:
 
 def main(argv: list[str]) -> int:
     flags = parser("scaling", __doc__)
+    subject(flags)
     flags.add_argument("--only", help=", ".join(PARTS))
     flags.add_argument("--most", type=int, default=1024, help="members")
     flags.add_argument("--updates", type=int, default=128, help="iterations a repeat, over members")
     flags.add_argument("--repeats", type=int, default=5)
     flags.add_argument("--point", type=int, nargs=2, help=argparse.SUPPRESS)
     flags.add_argument("--sharding-here", action="store_true", help=argparse.SUPPRESS)
+    quick(flags)
     given = flags.parse_args(argv)
+    other = bool(given.agent or given.env)
+    parts = PARTS[:2] if other else PARTS
     if given.only:
-        known("only", given.only, PARTS)
+        known("only", given.only, parts)
+    env = subjects.check(given.agent or "ppo", given.env)
+    chosen = (given.agent or "ppo", env) if other else None
+    if given.quick:
+        if other and chosen != ("ppo", "gymnax/CartPole-v1"):
+            raise UsageError("agent: --quick is of ppo on gymnax/CartPole-v1")
+        return run("scaling", {"8 members of ppo-CartPole-v1": quick_row}, given.keep)
     use_cores()
     if given.point:
         members, devices = given.point
-        print(json.dumps(point(members, devices, given.updates, given.repeats)))
+        print(json.dumps(point(members, devices, given.updates, given.repeats, chosen)))
         return 0
     if given.sharding_here:
         print(json.dumps(sharding(given.updates, given.repeats)))
         return 0
     device, count = jax.devices()[0], jax.device_count()
-    for part in [given.only] if given.only else PARTS:
+    for part in [given.only] if given.only else parts:
         if part == "members":
             found = {"rows": points([(n, count) for n in MEMBERS if n <= given.most], given)}
         elif part == "devices":
@@ -210,7 +245,9 @@ def main(argv: list[str]) -> int:
             found = forced_sharding(given)
         else:
             found = sharding(given.updates, given.repeats)
-        path = keep("scaling", part, provenance(**WORK) | found)
+        name = f"{part}-{subjects.name_of(*chosen)}" if chosen else part
+        about = dict(zip(("agent", "env"), chosen, strict=True)) if chosen else WORK
+        path = keep("scaling", name, provenance(**about) | found)
     known_parts = json.loads(path.read_text())
     if {"members", "devices"} <= known_parts.keys():
         draw(known_parts, path.with_suffix(".png"))

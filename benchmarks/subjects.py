@@ -2,7 +2,7 @@
 
 import dataclasses
 import importlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import purerl
@@ -47,6 +47,19 @@ def check(agent: str, env: str | None) -> str:
     if not full:
         known("env", env, registered)
     return full[0]
+
+
+def quick_ones(
+    measured: Iterable[str], agent: str | None, env: str | None
+) -> list[tuple[str, str]]:
+    """(agent, environment) of what `--quick` measures, or of those that are asked for."""
+    found = [(name, usual_env(name)) for name in measured]
+    if agent:
+        known("agent", agent, [name for name, _ in found])
+    if env:
+        known("env", check(agent or "ppo", env), {place for _, place in found})
+    wanted = check(agent or "ppo", env) if env else None
+    return [pair for pair in found if agent in (None, pair[0]) and wanted in (None, pair[1])]
 
 
 def make(agent: str, env: str) -> Agent:

@@ -98,16 +98,18 @@ def memory(results: Results) -> list[str]:
 def scaling(results: Results) -> list[str]:
     """One row a machine, population size and number of devices; then what sweeping costs."""
     rows = [
-        "| machine | members | devices | steps/s | peak MB of the process |",
-        "| --- | ---: | ---: | ---: | ---: |",
+        "| machine | agent | members | devices | steps/s | peak MB of the process |",
+        "| --- | --- | ---: | ---: | ---: | ---: |",
     ]
     for machine, entries in results.items():
         for part in ("members", "devices"):
-            for row in entries.get(part, {}).get("rows", []):
-                rows.append(
-                    f"| {machine} | {row['members']:,} | {row['devices']} |"
-                    f" {row['steps_per_second']:,} | {row['peak_mb']:,} |"
-                )
+            for name, entry in entries.items():
+                agent = f"{entry['settings']['agent']}, {entry['settings']['env'].split('/')[-1]}"
+                for row in entry["rows"] if name.startswith(part) else []:
+                    rows.append(
+                        f"| {machine} | {agent} | {row['members']:,} | {row['devices']} |"
+                        f" {row['steps_per_second']:,} | {row['peak_mb']:,} |"
+                    )
     for machine, entries in results.items():
         if found := entries.get("sweep"):
             rows += ["", f"{machine}: 3 learning rates x 3 entropy coefficients x 16 seeds take"]

@@ -1,14 +1,17 @@
-"""How fast is it? Steps per second of PPO, as JSON.
+"""How fast is it? Steps per second, as JSON.
 
-    python -m benchmarks throughput
+    python -m benchmarks throughput                     PPO on CartPole
+    python -m benchmarks throughput --agent sac         any other, with its tuned settings
+    python -m benchmarks throughput --quick             compared with the committed run
     python -m benchmarks throughput --purejaxrl DIR     DIR: a checkout of PureJaxRL, beside ours
 
 Everything that is compared runs in one process, alternating, and is reported as the median of
-several repeats, without compiling. The work is 64 environments x 128 steps, 4 epochs x 4
-minibatches, 64-64 tanh networks on CartPole. Results are kept in
+several repeats, without compiling. Without --agent or --env the work is 64 environments x 128
+steps, 4 epochs x 4 minibatches, 64-64 tanh networks on CartPole. Results are kept in
 benchmarks/results/<device>/throughput.json.
 """
 
+import functools
 import importlib.util
 import statistics
 import sys
@@ -21,9 +24,11 @@ import jax
 import jax.numpy as jnp
 
 import purerl
-from benchmarks.arguments import known, parser
+from benchmarks import subjects
+from benchmarks.arguments import known, parser, quick, subject
+from benchmarks.quick import Row, run
 from benchmarks.records import keep, provenance
-from benchmarks.timing import alternate
+from benchmarks.timing import alternate, calibration
 from purerl.agents import ppo
 from purerl.engine.cohort import Cohort
 from purerl.engine.placement import place
@@ -192,16 +197,58 @@ def _distrax() -> types.ModuleType:
     return module
 
 
+def tuned(agent: str, env: str, members: list[int], steps: int, repeats: int) -> None:
+    """Steps/s over all members, of any algorithm with its tuned settings."""
+    made = subjects.make(agent, env)
+    for count in members:
+        call, done = subjects.training(made, count, max(1, steps // count))
+        seconds = alternate({"purerl": call}, repeats)
+        row: dict[str, Any] = {
+            "purerl_steps_per_second": round(done / statistics.median(seconds["purerl"])),
+            "steps": done,
+            "seconds": {k: [round(t, 4) for t in v] for k, v in seconds.items()},
+        }
+        name = f"{subjects.name_of(agent, env)}-{count}"
+        keep("throughput", name, provenance(agent=agent, env=env, members=count) | row)
+        print(f"{name}: {row['purerl_steps_per_second']:,} steps/s", flush=True)
+
+
+# Steps of a repetition of `--quick`: about a fifth of a second on 2 free cores.
+QUICK = {"ppo": 65_536, "dqn": 20_480, "sac": 1_536}
+
+
+def quick_row(agent: str, env: str, repeats: int = 7) -> Row:
+    """Steps in the time of one calibration loop, which runs before each repetition."""
+    call, steps = subjects.training(subjects.make(agent, env), 1, QUICK[agent])
+    seconds = alternate({"calibration": calibration(), "program": call}, repeats)
+    pairs = zip(seconds["calibration"], seconds["program"], strict=True)
+    return Row("speed", [round(steps * c / p, 1) for c, p in pairs])
+
+
 def main(argv: list[str]) -> int:
     flags = parser("throughput", __doc__)
+    subject(flags)
     flags.add_argument("--purejaxrl", type=Path, help="a checkout of PureJaxRL to run beside ours")
     flags.add_argument("--members", type=int, nargs="+", default=[1, 4, 64])
     flags.add_argument("--updates", type=int, default=64, help="iterations a repeat, over members")
+    flags.add_argument("--steps", type=int, default=50_000, help="with --agent: likewise")
     flags.add_argument("--repeats", type=int, default=5)
     flags.add_argument("--only", help="throughput or groups")
+    quick(flags)
     given = flags.parse_args(argv)
     if given.only:
         known("only", given.only, ("throughput", "groups"))
+    if given.quick:
+        rows = {
+            f"speed {subjects.name_of(*pair)}": functools.partial(quick_row, *pair)
+            for pair in subjects.quick_ones(QUICK, given.agent, given.env)
+        }
+        return run("throughput", rows, given.keep)
+    if given.agent or given.env:
+        agent = given.agent or "ppo"
+        env = subjects.check(agent, given.env)
+        tuned(agent, env, given.members, given.steps, given.repeats)
+        return 0
     if given.only in (None, "throughput"):
         throughput(given.members, given.purejaxrl, given.updates, given.repeats)
     if given.only in (None, "groups"):

@@ -72,11 +72,11 @@ def calibration(length: int = 300) -> Callable[[], Any]:
 def calibration_compile() -> float:
     """Seconds to trace and compile a fixed program, anew at each call.
 
-    The loop twelve times over with lengths of their own, so that nothing is shared between them.
+    The loop four times over with lengths of their own, so that nothing is shared between them.
     """
 
     def several(x, kernels):
-        for length in range(2, 14):
+        for length in range(2, 6):
             kernels = _loop(x, kernels, length)
         return kernels
 
