@@ -49,7 +49,7 @@ def draw(machine: str) -> None:
             )
             plot_improvements(
                 folder / f"{study}-improvement.png",
-                improvements(scores, ours, theirs),
+                improvements(scores),
                 f"Is {ours} better than {theirs}?",
                 f"P({ours} > {theirs}) with its 95 % interval",
             )
@@ -89,7 +89,7 @@ def by_task(entries: Entries, ours: str, theirs: str) -> dict[str, tuple[np.ndar
     return {task: pair for task, pair in pairs.items() if all(x.size for x in pair)}
 
 
-def improvements(scores: dict[str, Any], ours: str, theirs: str) -> dict[str, Interval]:
+def improvements(scores: dict[str, Any]) -> dict[str, Interval]:
     """task -> P(ours > theirs), and of all tasks together where there are several."""
     found = {task: probability_of_improvement(x, y) for task, (x, y) in scores.items()}
     if len(scores) > 1:

@@ -54,7 +54,7 @@ def commit() -> str | None:
         ["git", "-C", str(ROOT), *words], check=True, capture_output=True, text=True
     ).stdout.strip()
     try:
-        changed = git("status", "--porcelain", "--", ".", f":!{RESULTS.relative_to(ROOT)}")
+        changed = git("status", "--porcelain", "--", ".", ":!benchmarks/results")
         return git("rev-parse", "--short=12", "HEAD") + ("+changes" if changed else "")
     except (OSError, subprocess.CalledProcessError):
         return None

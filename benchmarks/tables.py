@@ -1,6 +1,6 @@
-"""BENCHMARKS.md from benchmarks/results: `python -m benchmarks tables`.
+"""BENCHMARKS.md and the README's tables from benchmarks/results: `python -m benchmarks tables`.
 
-Nothing but files is read, and neither JAX nor purerl is needed: the site calls this too.
+Nothing but files is read. The table of learning needs neither JAX nor purerl: the site has it too.
 """
 
 from typing import Any
@@ -8,6 +8,23 @@ from typing import Any
 from benchmarks.records import ROOT, read
 
 Results = dict[str, dict[str, Any]]  # machine -> name of an entry -> entry
+
+
+SHOWN = (  # of learning.json, in the README
+    "ppo-inverted_pendulum",
+    "ppo-cartpole",
+    "ppo-breakout",
+    "dqn-cartpole",
+    "sac-pendulum",
+    "muzero-cartpole",
+)
+SPEEDS = (  # file, entry, what it is, what is counted, beside whom
+    ("throughput", "ppo-CartPole-v1-1", "PPO, CartPole, steps/s", "steps", "PureJaxRL"),
+    ("off_policy", "dqn-1-10000", "DQN, CartPole, steps/s", "steps", "Rejax"),
+    ("off_policy", "sac-1", "SAC, Pendulum, steps/s", "steps", "Rejax"),
+    ("planning", "muzero-CartPole-v1-256", "MuZero, simulations/s", "simulations", "mctx"),
+)
+BEGIN, END = "<!-- python -m benchmarks tables -->", "<!-- end of tables -->"  # in the README
 
 
 def rows_of(results: Results, prefix: str = "") -> list[tuple[str, dict[str, Any]]]:
@@ -186,10 +203,64 @@ def by_machine(results: Results) -> list[str]:
     return [line for table in tables for line in table][:-1]
 
 
+def improvement(results: Results, ours: str, theirs: str) -> list[str]:
+    """One row a machine and task: how likely a run of ours is better than one of theirs."""
+    from benchmarks.pictures import by_task, improvements
+
+    rows = [
+        f"| machine | task | seeds | P({ours} > {theirs}) (95 %) |",
+        "| --- | --- | ---: | ---: |",
+    ]
+    for machine, entries in results.items():
+        for task, found in improvements(by_task(entries, ours, theirs)).items():
+            rows.append(
+                f"| {machine} | {task} | {found.count // 2} |"
+                f" {found.value:.2f} ({found.low:.2f} to {found.high:.2f}) |"
+            )
+    if len(rows) == 2:
+        return ["P is of runs that have kept each seed's return, of which there are none yet."]
+    return rows
+
+
+def short() -> list[str]:
+    """The README's tables: some tasks and what they reach, and speeds beside other libraries."""
+    rows = ["| | environment steps | seeds | return, IQM (95 %) | training, s |"]
+    rows += ["| --- | ---: | ---: | ---: | ---: |"]
+    results = read("learning")
+    for task in SHOWN:
+        found = [
+            (machine, entries[task]) for machine, entries in results.items() if task in entries
+        ]
+        for _, entry in found[:1]:
+            g = entry["greedy"]
+            digits = 1 if abs(g["iqm"]) >= 10 else 2
+            score, low, high = (f"{g[k]:.{digits}f}" for k in ("iqm", "low", "high"))
+            script = entry["command"].removeprefix("python experiments/")
+            rows.append(
+                f"| `{script}` | {entry['steps']:,} | {g['count']} | {score} ({low} to {high}) |"
+                f" {entry['train_seconds']:.0f} |"
+            )
+    rows += ["", "| | purerl | | | ratio |", "| --- | ---: | --- | ---: | ---: |"]
+    for file, name, label, key, peer in SPEEDS:
+        for entries in read(file).values():
+            row = entries.get(name, {})
+            if "ratio" in row:
+                rows.append(
+                    f"| {label} | {row[f'purerl_{key}_per_second']:,} | {peer} |"
+                    f" {row[f'{peer.lower()}_{key}_per_second']:,} | {row['ratio']:.2f} |"
+                )
+                break
+    machines = " and ".join(results)
+    return [f"On {machines}; all of them are in [BENCHMARKS.md](BENCHMARKS.md).", "", *rows]
+
+
 def pictures(file: str, caption: str) -> list[str]:
     """A picture of each machine that has one."""
     found = sorted((ROOT / "benchmarks" / "results").glob(f"*/{file}"))
-    return [f"![{caption}, {p.parent.name}]({p.relative_to(ROOT).as_posix()})\n" for p in found]
+    return [
+        f"![{caption}: {p.stem}, {p.parent.name}]({p.relative_to(ROOT).as_posix()})\n"
+        for p in found
+    ]
 
 
 def page() -> str:
@@ -206,11 +277,22 @@ def page() -> str:
         "",
         *by_machine(read("learning")),
         "",
+        "Of those that have kept their curves:",
+        "",
+        *pictures("learning-*.png", "return over steps or seconds"),
         "## SAC and DDPG",
         "",
         "`python -m benchmarks learning --study sac-vs-ddpg`: the same tasks, steps and seeds.",
         "",
         *by_machine(read("sac-vs-ddpg")),
+        "",
+        "How likely a run of SAC ends better than one of DDPG, ties counting half, with its",
+        "bootstrap interval over seeds (Agarwal et al. 2021, https://arxiv.org/abs/2108.13264):",
+        "",
+        *improvement(read("sac-vs-ddpg"), "sac", "ddpg"),
+        "",
+        *pictures("sac-vs-ddpg-improvement.png", "P(SAC > DDPG)"),
+        *pictures("sac-vs-ddpg-profile.png", "share of runs above a score"),
         "",
         "## Speed",
         "",
@@ -258,9 +340,20 @@ def page() -> str:
     return "\n".join(text) + "\n"
 
 
+def readme() -> str:
+    """README.md with the short tables between their marks."""
+    before, rest = (ROOT / "README.md").read_text().split(BEGIN)
+    _, after = rest.split(END)
+    return "\n".join([before + BEGIN, "", *short(), "", END + after])
+
+
 def main(argv: list[str]) -> int:
     from benchmarks.arguments import parser
+    from benchmarks.pictures import draw
 
     parser("tables", __doc__).parse_args(argv)
+    for machine in read("learning"):
+        draw(machine)
     (ROOT / "BENCHMARKS.md").write_text(page())
+    (ROOT / "README.md").write_text(readme())
     return 0

@@ -38,11 +38,11 @@ def load(path: Path) -> ModuleType:
     return module
 
 
-def tables() -> ModuleType:
-    """What renders the results."""
+def rendering(name: str) -> ModuleType:
+    """A module of benchmarks that renders results: `tables` or `svg`."""
     sys.path.insert(0, str(ROOT))
     try:
-        return importlib.import_module("benchmarks.tables")
+        return importlib.import_module(f"benchmarks.{name}")
     finally:
         sys.path.remove(str(ROOT))
 
@@ -146,7 +146,7 @@ def presets(agent: str) -> list[str]:
 
 def scores(agent: str) -> list[str]:
     """Tables of what was reached, with the commands that reach it."""
-    rows = tables().learning
+    rows = rendering("tables").learning
     learning, study = results(agent).values()
     out = [""]
     if learning:
@@ -156,7 +156,18 @@ def scores(agent: str) -> list[str]:
         out += ["None of its commands is in `benchmarks/results` yet."]
     if study:
         out += ["", "SAC and DDPG with the same tasks, steps and seeds:", "", *rows(study)]
+    drawn = curves({**learning, **study})
+    if drawn:
+        out += ["", "Our curves: greedy evaluation return, the interquartile mean over seeds, and"]
+        out += ["faintly each seed where they have been kept.", "", *drawn]
     return out
+
+
+def curves(results: dict[str, Any]) -> list[str]:
+    """The curves of those results that have one, in a block of HTML."""
+    draw = rendering("svg").curve
+    drawn = [draw(name, entry) for name, entry in results.items() if entry.get("curve")]
+    return ['<div class="curves">', *drawn, "</div>"] if drawn else []
 
 
 def algorithm(agent: str, text: str) -> str:
@@ -266,9 +277,8 @@ def defined(module: str, name: str) -> str:
 
 
 def benchmarks() -> str:
-    """The page of BENCHMARKS.md, from the results as they are now."""
-    text = tables().page()
-    return text.replace("(benchmarks/results/", "(results/")
+    """The page of BENCHMARKS.md, which a test compares with the results."""
+    return (ROOT / "BENCHMARKS.md").read_text().replace("(benchmarks/results/", "(results/")
 
 
 def placed(file: str) -> str:
@@ -282,6 +292,8 @@ def placed(file: str) -> str:
             return f"[{text}](decisions/index.md)"
         if target in PAGE_OF:
             return f"[{text}]({PAGE_OF[target]})"
+        if target.startswith("benchmarks/results/"):
+            return f"[{text}]({target.removeprefix('benchmarks/')})"
         inside = target.removeprefix("docs/")
         return f"[{text}]({inside})" if inside != target else f"`{target}`"
 

@@ -1,0 +1,72 @@
+"""The command line: what it lists, and that what is wrong is one line with the nearest name."""
+
+import importlib
+
+import pytest
+
+from benchmarks import subjects
+from benchmarks.__main__ import COMMANDS, main
+from benchmarks.records import ROOT
+from purerl.presets import PRESETS
+
+
+def test_every_command_is_a_module_and_listed(capsys):
+    assert main([]) == 0
+    listed = capsys.readouterr().out
+    for name in COMMANDS:
+        assert callable(importlib.import_module(f"benchmarks.{name}").main)
+        assert f"\n  {name} " in listed
+
+
+@pytest.mark.parametrize(
+    ("words", "nearest"),
+    [
+        (["throughputt"], "throughput"),
+        (["throughput", "--agent", "poo"], "ppo"),
+        (["throughput", "--env", "CartPol-v1"], "gymnax/CartPole-v1"),
+        (["throughput", "--quick", "--agent", "dqnn"], "dqn"),
+        (["throughput", "--only", "group"], "groups"),
+        (["compile", "--agent", "sca"], "sac"),
+        (["memory", "--env", "brax/hoper"], "brax/hopper"),
+        (["scaling", "--only", "member"], "members"),
+        (["scaling", "--agent", "rainbo"], "rainbow"),
+        (["learning", "ppo-cartpol"], "ppo-cartpole"),
+        (["learning", "--agent", "muzeroo"], "muzero"),
+        (["learning", "--env", "acrobott"], "acrobot"),
+        (["learning", "--study", "sac-vs-dpg"], "sac-vs-ddpg"),
+        (["off_policy", "--only", "replays"], "replay"),
+        (["memory", "--quikc"], "--help"),
+    ],
+)
+def test_a_wrong_name_is_one_line_with_the_nearest(words, nearest, capsys):
+    assert main(words) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.startswith("error: ")
+    assert err.count("\n") == 1
+    assert nearest in err
+
+
+def test_tasks_are_chosen_by_agent_and_environment():
+    from benchmarks.learning import TASKS, chosen
+
+    assert chosen(TASKS, None, None) == list(TASKS)
+    assert chosen(TASKS, "dqn", "cartpole") == ["dqn-cartpole"]
+    assert "ppo-memory_chain-gru" in chosen(TASKS, "ppo", None)
+    assert chosen(TASKS, None, "catch") == ["muzero-catch", "dqn-catch"]
+
+
+@pytest.mark.parametrize("agent", sorted(PRESETS))
+def test_every_algorithm_can_be_measured(agent):
+    env = subjects.check(agent, None)
+    made = subjects.make(agent, env)
+    assert made.env.name == env
+    script = subjects.experiment(agent, env).split()[0]
+    assert (ROOT / script).exists()
+
+
+def test_a_tuned_agent_has_the_settings_of_its_preset():
+    made = subjects.make("c51", "gymnax/CartPole-v1")
+    assert made.config.distribution == "categorical"
+    made = subjects.make("ppo", "gymnax/Pendulum-v1")
+    assert (made.hparams.discount, made.config.num_epochs) == (pytest.approx(0.95), 8)
