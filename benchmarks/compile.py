@@ -56,27 +56,30 @@ def compiling(agent: str, env: str) -> float:
     return time.perf_counter() - began
 
 
-def quick_row(agent: str, env: str, cached: bool, repeats: int = 3) -> Row:
-    """Compile seconds over those of the calibration program just before.
+def use_cache(folder: str | None) -> None:
+    """Keep compiled programs there from now on, or nowhere."""
+    jax.config.update("jax_compilation_cache_dir", folder)
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+    compilation_cache.reset_cache()
 
-    With `cached`, of a second time that finds everything in a compile cache; the calibration does
-    not.
+
+def quick_row(agent: str, env: str, cached: bool, repeats: int = 3) -> Row:
+    """Compile seconds over those of the calibration program just before, which no cache has.
+
+    With `cached`, of starts that find everything where an earlier one has left it. What only the
+    first of all compilations pays, such as imports, is left to the median.
     """
-    compiling(agent, env)  # imports, and what JAX itself compiles once
     ratios = []
-    for _ in range(repeats):
-        unit = calibration_compile()
-        if not cached:
-            ratios.append(round(compiling(agent, env) / unit, 3))
-            continue
-        with tempfile.TemporaryDirectory() as folder:
-            jax.config.update("jax_compilation_cache_dir", folder)
-            jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
-            compilation_cache.reset_cache()
+    with tempfile.TemporaryDirectory() as folder:
+        if cached:
+            use_cache(folder)
             compiling(agent, env)
+        for _ in range(repeats):
+            use_cache(None)
+            unit = calibration_compile()
+            use_cache(folder if cached else None)
             ratios.append(round(compiling(agent, env) / unit, 3))
-            jax.config.update("jax_compilation_cache_dir", None)
-            compilation_cache.reset_cache()
+        use_cache(None)
     return Row("compile", ratios)
 
 
