@@ -43,17 +43,17 @@ def starts(command: str, repeats: int) -> dict[str, list[float]]:
 
 
 def compiling(agent: str, env: str) -> float:
-    """Seconds to make an agent and compile its programs for one member, in this process.
+    """CPU seconds to make an agent and compile its programs for one member, in this process.
 
     The one for evaluation is compiled behind the others; it is waited for by using it.
     """
     compile_programs.cache_clear()
     jax.clear_caches()
-    began = time.perf_counter()
+    began = time.process_time()
     made = subjects.make(agent, env)
     where = place(1, 1)
     Cohort(population(made.hparams, 1), where, compile_programs(made, where, 1, 1)).evaluate(0)
-    return time.perf_counter() - began
+    return time.process_time() - began
 
 
 def use_cache(folder: str | None) -> None:
@@ -64,7 +64,9 @@ def use_cache(folder: str | None) -> None:
 
 
 def quick_row(agent: str, env: str, cached: bool, repeats: int = 3) -> Row:
-    """Compile seconds over those of the calibration program just before, which no cache has.
+    """CPU seconds of compiling over those of the calibration program, which no cache has.
+
+    Not wall time: an agent's programs compile side by side, on as many cores as others leave.
 
     With `cached`, of starts that find everything where an earlier one has left it. What only the
     first of all compilations pays, such as imports, is left to the median.

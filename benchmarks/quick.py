@@ -5,8 +5,9 @@
 
 For every change, so short, and on whatever machine CI lends: seconds would say more of it than of
 the code. Speed is therefore counted in steps per run of a calibration loop, and compiling in
-compilations of a calibration program, each in turn with what is measured, so that a neighbour's
-load slows both. Memory is in MB; learning has gates, which need no earlier run.
+compilations of a calibration program (CPU seconds over CPU seconds), each in turn with what is
+measured, so that a neighbour's load slows both. Memory is in MB; learning has gates, which need no
+earlier run.
 
 A row fails where it is worse than the committed one by more than its allowance, and is again when
 it is measured a second time. The allowances come from repetitions on a 2-core machine shared with

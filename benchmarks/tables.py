@@ -38,6 +38,11 @@ def rows_of(results: Results, prefix: str = "") -> list[tuple[str, dict[str, Any
     ]
 
 
+def subject(entry: dict[str, Any]) -> str:
+    """Who was measured, and where: ppo, CartPole-v1."""
+    return f"{entry['settings']['agent']}, {entry['settings']['env'].split('/')[-1]}"
+
+
 def learning(results: dict[str, Any]) -> list[str]:
     """One row a task: the score over seeds, its gate and what it took."""
     rows = [
@@ -63,16 +68,17 @@ def learning(results: dict[str, Any]) -> list[str]:
 def throughput(results: Results) -> list[str]:
     """One row a machine and population size; then how many members abreast are fastest."""
     rows = [
-        "| machine | members | purerl steps/s | PureJaxRL steps/s | ratio | of the matmul limit |",
-        "| --- | ---: | ---: | ---: | ---: | ---: |",
+        "| machine | agent | members | purerl steps/s | PureJaxRL steps/s | ratio |"
+        " of the matmul limit |",
+        "| --- | --- | ---: | ---: | ---: | ---: | ---: |",
     ]
     for machine, row in rows_of(results):
         if "purerl_steps_per_second" in row:
-            peer = row.get("purejaxrl_steps_per_second")
+            peer, share = row.get("purejaxrl_steps_per_second"), row.get("fraction_of_matmul_limit")
             rows.append(
-                f"| {machine} | {row['settings']['members']} |"
-                f" {row['purerl_steps_per_second']:,} | {f'{peer:,}' if peer else 'not run'} |"
-                f" {row.get('ratio', '')} | {row['fraction_of_matmul_limit']:.0%} |"
+                f"| {machine} | {subject(row)} | {row['settings']['members']} |"
+                f" {row['purerl_steps_per_second']:,} | {f'{peer:,}' if peer else ''} |"
+                f" {row.get('ratio', '')} | {f'{share:.0%}' if share else ''} |"
             )
     for machine, entries in results.items():
         if abreast := entries.get("ppo-CartPole-v1-abreast"):
@@ -121,10 +127,9 @@ def scaling(results: Results) -> list[str]:
     for machine, entries in results.items():
         for part in ("members", "devices"):
             for name, entry in entries.items():
-                agent = f"{entry['settings']['agent']}, {entry['settings']['env'].split('/')[-1]}"
                 for row in entry["rows"] if name.startswith(part) else []:
                     rows.append(
-                        f"| {machine} | {agent} | {row['members']:,} | {row['devices']} |"
+                        f"| {machine} | {subject(entry)} | {row['members']:,} | {row['devices']} |"
                         f" {row['steps_per_second']:,} | {row['peak_mb']:,} |"
                     )
     for machine, entries in results.items():
@@ -298,6 +303,7 @@ def page() -> str:
         "",
         "`python -m benchmarks throughput --purejaxrl DIR`: PPO on CartPole, 64 environments x 128",
         "steps, 4 epochs x 4 minibatches, 64-64 tanh networks; in turn in one process, medians.",
+        "`--agent` and `--env` measure any other, with its tuned settings.",
         "",
         *throughput(read("throughput")),
         "",

@@ -29,6 +29,23 @@ def test_documents_follow_the_results(results):
     assert "| 1,000 | 16 | 123.4 (100.0 to 150.0) | 6 |" in "\n".join(tables.short())
 
 
+def test_every_agent_that_is_measured_is_in_the_tables(results):
+    about = records.provenance(agent="sac", env="gymnax/Pendulum-v1", members=4)
+    records.keep("throughput", "sac-Pendulum-v1-4", about | {"purerl_steps_per_second": 5432})
+    rows = [{"members": 4, "devices": 1, "steps_per_second": 9876, "peak_mb": 7}]
+    records.keep("scaling", "members-sac-Pendulum-v1", about | {"rows": rows})
+    records.keep("compile", "sac-Pendulum-v1", about | {"first_seconds": 4.0, "cached_seconds": 1})
+    records.keep("memory", "sac-Pendulum-v1", about | {"peak_mb_by_total_steps": {"800": 1234}})
+    text = tables.page()
+    for told in (
+        "sac, Pendulum-v1 | 4 | 5,432 |",
+        "sac, Pendulum-v1 | 4 | 1 | 9,876 | 7 |",
+        "sac | gymnax/Pendulum-v1 | 4.0 | 1.0 |",
+        "sac | gymnax/Pendulum-v1 | 4 | 800 | 1,234 |",
+    ):
+        assert told in text
+
+
 def test_pictures_of_the_documents_are_there():
     for name in ("README.md", "BENCHMARKS.md"):
         text = (records.ROOT / name).read_text()
