@@ -17,7 +17,7 @@ from benchmarks.records import keep, provenance
 from benchmarks.timing import in_new_process
 
 MEMBERS, STEPS = 8, 100_000
-QUICK = {"ppo": 100_000, "sac": 2_000}  # steps
+QUICK = {"ppo": STEPS}
 
 
 def peak(agent: str, env: str, steps: int) -> float:
