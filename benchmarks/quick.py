@@ -41,9 +41,9 @@ class Kind(NamedTuple):
     elsewhere: float
 
 
-# Seen of the same code on 2 cores with 6 to 17 processes that wanted them: the medians of two or
-# three runs lay within a factor of 1.02 (PPO) to 1.23 (DQN, SAC) in speed, 1.10 in the share, 1.07
-# in compiling (of wall time 1.4) and 1.08 in memory. Single repetitions of speed lay up to 3.7
+# Seen of the same code on 2 cores with 5 to 17 processes that wanted them: the medians of three or
+# four runs lay within a factor of 1.03 (PPO), 1.22 (SAC) and 1.32 (DQN) in speed, 1.13 in the share,
+# 1.07 in compiling (of wall time 1.4) and 1.13 in memory. Single repetitions of speed lay up to 3.7
 # apart, hence medians and a second try.
 KINDS = {
     "speed": Kind("steps a calibration loop", True, 1.5, 3.0),
@@ -191,5 +191,6 @@ def run(command: str, measures: Mapping[str, Callable[[], Row]], keeping: bool) 
     print(f"Compared with {whose}, {kind}.\n" if whose else "There is nothing to compare with.\n")
     print(table(verdicts), flush=True)
     failed = [] if keeping else [verdict for verdict in verdicts if verdict.failed]
-    print("".join(f"\nworse than allowed: {verdict}" for verdict in failed), file=sys.stderr)
+    for verdict in failed:
+        print(f"worse than allowed: {verdict}", file=sys.stderr)
     return 1 if failed else 0
