@@ -15,6 +15,7 @@ COMMANDS = {  # each a module of this package, with main(argv) -> exit status
     "scaling": "steps/s and MB over members and devices; what a sweep costs",
     "off_policy": "steps/s of DQN and SAC beside Rejax; replay beside flashbax",
     "planning": "simulations/s of MuZero, beside mctx",
+    "gpu": "on an accelerator, in 8 minutes: PPO, DQN, SAC, MuZero, brax's PPO, the tests",
     "tables": "BENCHMARKS.md from the results",
 }
 

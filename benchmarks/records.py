@@ -5,7 +5,6 @@ versions, device, cores, commit and date. Entries older than this format have no
 here imports JAX before it is measured with, so that tables can be made without it.
 """
 
-import importlib.metadata
 import json
 import os
 import platform
@@ -64,7 +63,9 @@ def provenance(**settings: Any) -> dict[str, Any]:
     """What an entry says about how it was measured, here and now."""
     import jax
 
-    versions = {name: importlib.metadata.version(name) for name in ("purerl", "jax", "jaxlib")}
+    from purerl.version import installed
+
+    versions = {name: installed(name) for name in ("purerl", "jax", "jaxlib")}
     return {
         "settings": settings,
         "versions": {**versions, "python": platform.python_version()},
@@ -89,7 +90,11 @@ def text(content: Any, indent: int = 0) -> str:
 
 def keep(file: str, name: str, entry: dict[str, Any]) -> Path:
     """Put an entry into results/<this machine>/<file>.json, for one of that name. -> its path."""
-    path = RESULTS / here() / f"{file}.json"
+    return put(RESULTS / here() / f"{file}.json", name, entry)
+
+
+def put(path: Path, name: str, entry: dict[str, Any]) -> Path:
+    """Put an entry into a file of results, for one of that name. -> its path."""
     entries = json.loads(path.read_text()) if path.exists() else {}
     entries[name] = entry
     path.parent.mkdir(parents=True, exist_ok=True)

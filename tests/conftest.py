@@ -22,6 +22,17 @@ from purerl.engine.programs import compile_programs
 jax.config.update("jax_num_cpu_devices", 8)
 
 
+def pytest_addoption(parser):
+    parser.addoption("--on-cpu", action="store_true", help="run the tests marked gpu on a CPU too")
+
+
+def pytest_runtest_setup(item):
+    """Tests marked gpu are skipped where JAX has none. Asked here: asking starts JAX's backends."""
+    asks = item.get_closest_marker("gpu") and not item.config.getoption("--on-cpu")
+    if asks and jax.default_backend() == "cpu":
+        pytest.skip("needs an accelerator; --on-cpu runs it all the same")
+
+
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items):
     """Tests that share what one of them compiled run in one process: those of a file, of the laws

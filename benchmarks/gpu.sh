@@ -1,0 +1,55 @@
+#!/usr/bin/env bash
+# What a GPU does, in 8 minutes, on a machine where nothing is installed but Python and JAX for it.
+#
+#   benchmarks/gpu.sh [--wheels DIR] [flags of `python -m benchmarks gpu`]
+#
+# What purerl needs beside JAX is taken from DIR without a network, or from the package index into
+# build/gpu; what is there already is used as it is. Nothing outside this directory is changed.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+fail() { echo "gpu.sh: $1" >&2; exit 2; }
+
+wheels=
+if [[ ${1:-} == --wheels ]]; then
+  [[ -d ${2:-} ]] || fail "--wheels ${2:-}: is no directory"
+  wheels=$(cd "$2" && pwd)
+  shift 2
+fi
+
+python=${PYTHON:-python3}
+"$python" -c 'import sys; sys.exit(sys.version_info < (3, 12))' ||
+  fail "needs Python >= 3.12, not $("$python" -V 2>&1); PYTHON=... names another"
+
+site=$PWD/build/gpu
+export PYTHONPATH="$PWD${PYTHONPATH:+:$PYTHONPATH}"
+[[ ! -d $site ]] || export PYTHONPATH="$site:$PYTHONPATH"
+
+missing() { "$python" benchmarks/needs.py; }
+line() { paste -sd' ' - <<<"$1"; }
+
+lacks=$(missing)
+if grep -q '^jax' <<<"$lacks"; then
+  fail "needs jax >= 0.11, < 0.12 for this accelerator: pip install 'jax[cuda13]>=0.11,<0.12'"
+fi
+if [[ -n $lacks ]]; then
+  mapfile -t wanted <<<"$lacks"
+  # Without their own needs, which the list has: so that JAX stays as it is on this machine.
+  install=("$python" -m pip install --quiet --disable-pip-version-check --no-deps --upgrade
+    --target "$site" --only-binary :all:)
+  if [[ -n $wheels ]]; then
+    install+=(--no-index --find-links "$wheels")
+  else
+    install+=(--retries 0 --timeout 10)
+  fi
+  said=$("${install[@]}" "${wanted[@]}" 2>&1) || {
+    reason=$(grep '^ERROR' <<<"$said" | tail -n 1)
+    fail "missing wheels: $(line "$lacks") (${reason:-pip failed}); pip download --no-deps -d DIR them\
+ where there is an index, then benchmarks/gpu.sh --wheels DIR"
+  }
+  export PYTHONPATH="$site:$PYTHONPATH"
+  lacks=$(missing)
+  [[ -z $lacks ]] || fail "missing wheels: $(line "$lacks")"
+fi
+
+exec "$python" -W ignore -m benchmarks gpu "$@"

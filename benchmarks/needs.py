@@ -1,0 +1,55 @@
+"""What must be installed for `benchmarks/gpu.sh`: prints what is missing, one requirement a line.
+
+It imports nothing but the standard library, as nothing else may be there.
+"""
+
+import importlib.metadata
+import re
+import tomllib
+from pathlib import Path
+
+PYPROJECT = Path(__file__).parents[1] / "pyproject.toml"
+
+# Every package that purerl, brax's own PPO or the tests import. What is declared and never imported
+# (a web server, of brax) is not here: it need not travel.
+IMPORTED = """
+absl-py brax chex cloudpickle contourpy cycler docstring-parser etils farama-notifications
+filelock flax fonttools glfw gymnasium gymnax humanize iniconfig jax jaxlib jaxopt kiwisolver
+markdown-it-py matplotlib mctx mdurl ml-collections ml-dtypes msgpack mujoco mujoco-core mujoco-
+mjx numpy opt-einsum optax orbax-checkpoint packaging pandas pillow pluggy protobuf pygments
+pyopengl pyparsing pytest python-dateutil pyyaml rich scipy seaborn simplejson six tensorstore
+toolz treescope trimesh typeguard typing-extensions tyro uvloop
+"""
+
+
+def normal(name: str) -> str:
+    """A package's name as indices compare it."""
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
+def missing() -> list[str]:
+    """Requirements that are not met: of those declared with their versions."""
+    declared = tomllib.loads(PYPROJECT.read_text())["project"]["dependencies"]
+    wanted = {normal(re.split(r"[^\w.-]", text)[0]): text for text in declared}
+    return [
+        wanted.get(name, name)
+        for name in IMPORTED.split()
+        if not _met(name, wanted.get(name, name))
+    ]
+
+
+def _met(name: str, requirement: str) -> bool:
+    try:
+        version = importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return False
+    least = re.search(r">=([\d.]+)", requirement)
+    return least is None or _numbers(version) >= _numbers(least[1])
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    return tuple(int(n) for n in re.findall(r"\d+", version.split("+")[0])[:3])
+
+
+if __name__ == "__main__":
+    print("\n".join(missing()))
