@@ -21,6 +21,7 @@ SEEDS = 8  # of brax
 ITERATIONS = 3  # that are timed, of 327,680 steps each, unless quick
 EPOCHS = 3  # of brax, each of all iterations; two begin with compiling, as the second's arrays lie
 # where the first has put them
+REMOVED = "device_put_replicated"  # brax 0.14.2 calls it, jax 0.11 has it no more
 UNROLL = 5  # steps of brax's rows, as in its notebook; ours are single steps
 AIM = 1.3  # our seconds for a seed, in brax's
 
@@ -80,8 +81,8 @@ def train_brax(
     unroll = UNROLL if settings["unroll_length"] % UNROLL == 0 else settings["unroll_length"]
     rows = steps // unroll // settings["num_minibatches"]
     walls: list[float] = []
-    if not hasattr(jax, "device_put_replicated"):  # brax 0.14.2 calls it, jax 0.11 has it no more
-        vars(jax)["device_put_replicated"] = _replicated
+    if not hasattr(jax, REMOVED):
+        setattr(jax, REMOVED, _replicated)
     ppo.train(
         environment=envs.get_environment(settings["env"].split("/")[1], backend="spring"),
         num_timesteps=EPOCHS * iterations * steps,
@@ -106,7 +107,7 @@ def train_brax(
         ),
         max_devices_per_host=1,
         seed=seed,
-        progress_fn=lambda _, metrics: walls.append(metrics["training/walltime"]),
+        progress_fn=lambda _, metrics: walls.append(float(metrics["training/walltime"])),
     )
     return walls[0], walls[-1] - walls[-2]
 

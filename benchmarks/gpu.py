@@ -21,12 +21,13 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from benchmarks import records
 from benchmarks.arguments import known, parser
-from benchmarks.records import RESULTS, ROOT, put
+from benchmarks.records import ROOT, put
 from purerl.errors import UsageError
 
 QUICK_RESULTS = ROOT / "build" / "results"
-LEAST = 30  # seconds: a row that has fewer is not begun, as it would be cut off while it compiles
+LEAST = 25  # seconds: a row that has fewer is not begun, as it would be cut off while it compiles
 
 
 @dataclass(frozen=True)
@@ -130,8 +131,11 @@ def measure(name: str, quick: bool, seconds: float, profile: Path | None) -> dic
     job = {**asdict(row), "quick": quick, "profile": profile and str(profile.resolve())}
     flags = os.environ.get("XLA_FLAGS", "")
     env = os.environ | {"PURERL_CACHE": "off", "XLA_FLAGS": f"{flags} {row.flags}".strip()}
-    if row.what == "tests":  # one of them starts a process that needs memory of its own
+    if row.what == "tests":
+        # One of them starts a process that needs memory of its own.
         env.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
+        if quick and not flags:
+            del env["XLA_FLAGS"]  # then they compile as tests do: sooner, to slower code
     env.setdefault("XLA_PYTHON_CLIENT_MEM_FRACTION", "0.92")
     words = [sys.executable, "-W", "ignore", "-m", "benchmarks.measure", json.dumps(job)]
     with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as err:
@@ -170,32 +174,29 @@ def in_time(
     ends: dict[str, str] = {}
     minutes = (deadline - time.monotonic()) / 60
     for name in names:
-        left = deadline - time.monotonic()
-        if left < LEAST and ends:
-            ends[name] = "not run: no time left"
-        else:
+        left, said = deadline - time.monotonic(), "not run: no time left"
+        if left >= LEAST:
             entry = measure(name, quick, min(left, ROWS[name].limit), profile)
-            ends[name] = entry["ended"]
             put(path, name, entry)
-        print(f"{name}: {_told(ends[name], entry)}", flush=True)
+            said = _told(entry)
+        ends[name] = said.partition(";")[0]
+        print(f"{name}: {said}", flush=True)
         put(path, "run", {"minutes": round(minutes, 1), "quick": quick, "rows": ends})
     return ends
 
 
-def _told(ended: str, entry: dict[str, Any]) -> str:
-    if ended.startswith("not run"):
-        return ended
+def _told(entry: dict[str, Any]) -> str:
     shown = ("steps_per_second", "compile_seconds", "peak_device_mb", "ratio_per_seed", "passed")
     parts = [f"{k} {entry[k]:,}" for k in shown if isinstance(entry.get(k), int | float)]
     if score := entry.get("score"):
         seconds = score["seconds"]
         parts.append(f"{score['wanted']:g} " + (f"after {seconds} s" if seconds else "not reached"))
-    return f"{ended}; {', '.join(parts)}; {entry['wall_seconds']} s in all"
+    return f"{entry['ended']}; {', '.join(parts)}; {entry['wall_seconds']} s in all"
 
 
 def _last_line(text: str) -> str:
     lines = [line.strip() for line in text.splitlines() if line.strip()]
-    return lines[-1][:300] if lines else "without a word"
+    return lines[-1][:300].replace(";", ",") if lines else "without a word"
 
 
 def main(argv: list[str]) -> int:
@@ -216,7 +217,11 @@ def main(argv: list[str]) -> int:
     machine, platform = device()
     if platform == "cpu" and not given.quick:
         raise UsageError("jax: sees no accelerator; --quick runs the same path, tiny, on a CPU")
-    path = (given.results or (QUICK_RESULTS if given.quick else RESULTS)) / machine / "gpu.json"
+    path = (
+        (given.results or (QUICK_RESULTS if given.quick else records.RESULTS))
+        / machine
+        / "gpu.json"
+    )
     names = given.only or [name for name, row in ROWS.items() if row.quick or not given.quick]
     ends = in_time(names, began + 60 * given.minutes, given.quick, given.profile, path)
     print(f"kept in {path}")

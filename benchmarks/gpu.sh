@@ -25,31 +25,30 @@ site=$PWD/build/gpu
 export PYTHONPATH="$PWD${PYTHONPATH:+:$PYTHONPATH}"
 [[ ! -d $site ]] || export PYTHONPATH="$site:$PYTHONPATH"
 
-missing() { "$python" benchmarks/needs.py; }
-line() { paste -sd' ' - <<<"$1"; }
+missing() { "$python" benchmarks/needs.py "$@" | paste -sd' ' -; }
 
 lacks=$(missing)
-if grep -q '^jax' <<<"$lacks"; then
+if grep -qE '\bjax(lib)?([^a-z]|$)' <<<"$lacks"; then
   fail "needs jax >= 0.11, < 0.12 for this accelerator: pip install 'jax[cuda13]>=0.11,<0.12'"
 fi
 if [[ -n $lacks ]]; then
-  mapfile -t wanted <<<"$lacks"
   # Without their own needs, which the list has: so that JAX stays as it is on this machine.
   install=("$python" -m pip install --quiet --disable-pip-version-check --no-deps --upgrade
     --target "$site" --only-binary :all:)
   if [[ -n $wheels ]]; then
+    absent=$(missing "$wheels")
+    [[ -z $absent ]] || fail "missing wheels in $wheels: $absent"
     install+=(--no-index --find-links "$wheels")
   else
     install+=(--retries 0 --timeout 10)
   fi
-  said=$("${install[@]}" "${wanted[@]}" 2>&1) || {
-    reason=$(grep '^ERROR' <<<"$said" | tail -n 1)
-    fail "missing wheels: $(line "$lacks") (${reason:-pip failed}); pip download --no-deps -d DIR them\
- where there is an index, then benchmarks/gpu.sh --wheels DIR"
-  }
+  read -ra wanted <<<"$lacks"
+  said=$("${install[@]}" "${wanted[@]}" 2>&1) ||
+    fail "missing wheels: $lacks; pip: $(grep '^ERROR' <<<"$said" | tail -n 1 | cut -c1-120);\
+ pip download --no-deps -d DIR them where there is an index, then --wheels DIR"
   export PYTHONPATH="$site:$PYTHONPATH"
   lacks=$(missing)
-  [[ -z $lacks ]] || fail "missing wheels: $(line "$lacks")"
+  [[ -z $lacks ]] || fail "missing wheels: $lacks"
 fi
 
 exec "$python" -W ignore -m benchmarks gpu "$@"

@@ -1,10 +1,13 @@
 """What must be installed for `benchmarks/gpu.sh`: prints what is missing, one requirement a line.
 
+    python benchmarks/needs.py [DIR]        but for what has a wheel in DIR
+
 It imports nothing but the standard library, as nothing else may be there.
 """
 
 import importlib.metadata
 import re
+import sys
 import tomllib
 from pathlib import Path
 
@@ -15,10 +18,10 @@ PYPROJECT = Path(__file__).parents[1] / "pyproject.toml"
 IMPORTED = """
 absl-py brax chex cloudpickle contourpy cycler docstring-parser etils farama-notifications
 filelock flax fonttools glfw gymnasium gymnax humanize iniconfig jax jaxlib jaxopt kiwisolver
-markdown-it-py matplotlib mctx mdurl ml-collections ml-dtypes msgpack mujoco mujoco-core mujoco-
-mjx numpy opt-einsum optax orbax-checkpoint packaging pandas pillow pluggy protobuf pygments
-pyopengl pyparsing pytest python-dateutil pyyaml rich scipy seaborn simplejson six tensorstore
-toolz treescope trimesh typeguard typing-extensions tyro uvloop
+markdown-it-py matplotlib mctx mdurl ml-collections ml-dtypes msgpack mujoco mujoco-core
+mujoco-mjx numpy opt-einsum optax orbax-checkpoint packaging pandas pillow pluggy protobuf
+pygments pyopengl pyparsing pytest python-dateutil pyyaml rich scipy seaborn simplejson six
+tensorstore toolz treescope trimesh typeguard typing-extensions tyro uvloop
 """
 
 
@@ -27,15 +30,13 @@ def normal(name: str) -> str:
     return re.sub(r"[-_.]+", "-", name).lower()
 
 
-def missing() -> list[str]:
-    """Requirements that are not met: of those declared with their versions."""
+def missing(wheels: Path | None = None) -> list[str]:
+    """Requirements that are not met and have no wheel; those declared with their versions."""
+    ready = {normal(path.name.split("-")[0]) for path in wheels.glob("*.whl")} if wheels else set()
     declared = tomllib.loads(PYPROJECT.read_text())["project"]["dependencies"]
     wanted = {normal(re.split(r"[^\w.-]", text)[0]): text for text in declared}
-    return [
-        wanted.get(name, name)
-        for name in IMPORTED.split()
-        if not _met(name, wanted.get(name, name))
-    ]
+    asked = [(name, wanted.get(name, name)) for name in IMPORTED.split() if name not in ready]
+    return [requirement for name, requirement in asked if not _met(name, requirement)]
 
 
 def _met(name: str, requirement: str) -> bool:
@@ -52,4 +53,4 @@ def _numbers(version: str) -> tuple[int, ...]:
 
 
 if __name__ == "__main__":
-    print("\n".join(missing()))
+    print("\n".join(missing(Path(sys.argv[1]) if sys.argv[1:] else None)))

@@ -202,6 +202,44 @@ def planning(results: Results) -> list[str]:
     return rows
 
 
+def gpu(results: Results) -> list[str]:
+    """One row a machine and program, the fastest first; then what stands beside brax's PPO."""
+    if not results:
+        return ["Not run yet."]
+    rows = [
+        "| machine | row | members | steps/s | compile s | peak MB of the device | score |",
+        "| --- | --- | ---: | ---: | ---: | ---: | --- |",
+    ]
+    entries = [
+        (machine, name, entry)
+        for machine, found in results.items()
+        for name, entry in found.items()
+        if "steps_per_second" in entry
+    ]
+    for machine, name, entry in sorted(entries, key=lambda x: (x[0], -x[2]["steps_per_second"])):
+        score, memory = entry.get("score"), entry["peak_device_mb"]
+        told = ""
+        if score:
+            seconds = score["seconds"]
+            told = f"{score['wanted']:g} " + (f"after {seconds:g} s" if seconds else "not reached")
+        rows.append(
+            f"| {machine} | `{name}` | {entry['settings']['members']} |"
+            f" {entry['steps_per_second']:,} | {entry['compile_seconds']:.1f} |"
+            f" {f'{memory:,}' if memory else 'not told'} | {told} |"
+        )
+    for machine, _, entry in entries:
+        if ratio := entry.get("ratio_per_seed"):
+            rows += ["", f"{machine}: {entry['settings']['members']} seeds of ant in one program"]
+            rows += [f"take {ratio} of the time of brax's own PPO for each, one after another, at"]
+            rows += [f"{entry['steps_per_seed']:,} steps each ({len(entry['brax_seconds'])} run)."]
+    for machine, found in results.items():
+        if tests := found.get("tests"):
+            failed = ", ".join(tests.get("failures", ())) or "none"
+            rows += ["", f"{machine}: tests marked gpu: {tests.get('passed', 0)} passed;"]
+            rows += [f"failed: {failed}."]
+    return rows
+
+
 def by_machine(results: Results) -> list[str]:
     """The learning table of each machine, under its name."""
     tables = [[f"### {machine}", "", *learning(found), ""] for machine, found in results.items()]
@@ -342,6 +380,13 @@ def page() -> str:
         "steps kept for replay, beside mctx's search alone with the same network; in turn.",
         "",
         *planning(read("planning")),
+        "",
+        "## Accelerators",
+        "",
+        "`benchmarks/gpu.sh`: in 8 minutes, where nothing is installed but JAX. A row is named by",
+        "algorithm, environment, and members x environments of each.",
+        "",
+        *gpu(read("gpu")),
     ]
     return "\n".join(text) + "\n"
 
