@@ -24,6 +24,9 @@ pygments pyopengl pyparsing pytest python-dateutil pyyaml rich scipy seaborn sim
 tensorstore toolz treescope trimesh typeguard typing-extensions tyro uvloop
 """
 
+# Each fits no other than its own version of the other, which the newest need not be.
+TOGETHER = {"mujoco": "mujoco==4.0.0", "mujoco-core": "mujoco-core==4.0.0"}
+
 
 def normal(name: str) -> str:
     """A package's name as indices compare it."""
@@ -34,9 +37,10 @@ def missing(wheels: Path | None = None) -> list[str]:
     """Requirements that are not met and have no wheel; those declared with their versions."""
     ready = {normal(path.name.split("-")[0]) for path in wheels.glob("*.whl")} if wheels else set()
     declared = tomllib.loads(PYPROJECT.read_text())["project"]["dependencies"]
-    wanted = {normal(re.split(r"[^\w.-]", text)[0]): text for text in declared}
-    asked = [(name, wanted.get(name, name)) for name in IMPORTED.split() if name not in ready]
-    return [requirement for name, requirement in asked if not _met(name, requirement)]
+    wanted = {normal(re.split(r"[^\w.-]", text)[0]): text for text in declared} | TOGETHER
+    lacks = {name for name in IMPORTED.split() if not _met(name, wanted.get(name, name))}
+    lacks |= TOGETHER.keys() if lacks & TOGETHER.keys() else set()
+    return [wanted.get(name, name) for name in sorted(lacks - ready)]
 
 
 def _met(name: str, requirement: str) -> bool:

@@ -33,14 +33,14 @@ UPDATES = 3
 SAME = 0.1
 
 
-def agent():
-    config = ppo.Config(num_envs=64, unroll_length=16, hidden_sizes=(32, 32))
+def agent(num_envs=64):
+    config = ppo.Config(num_envs=num_envs, unroll_length=16, hidden_sizes=(32, 32))
     return ppo.make(purerl.make("gymnax/CartPole-v1"), config)
 
 
-def cohort_of(seeds):
+def cohort_of(seeds, num_envs=64):
     """A population on one device."""
-    one = agent()
+    one = agent(num_envs)
     where = place(len(seeds), 1, batch=len(seeds))
     return Cohort(population(one.hparams, seeds), where, compile_programs(one, where, 1, 1))
 
@@ -116,13 +116,15 @@ def test_memory_stays_the_same_from_chunk_to_chunk():
 
 
 PEAK = """
-import json, jax, purerl
-from test_accelerator import cohort_of, compile_programs, place, agent
-cohort = cohort_of(list(range(64)))
-jax.block_until_ready(cohort.advance(0, 3, 3))
-programs = compile_programs(agent(), place(64, 1, batch=64), 1, 1)
-stats = jax.devices()[0].memory_stats() or {}
-print(json.dumps([stats.get("peak_bytes_in_use"), programs.state_bytes, programs.temporary_bytes]))
+import json, jax, sys
+from test_accelerator import agent, cohort_of, compile_programs, place
+device = jax.devices()[0]
+if not device.memory_stats():
+    sys.exit(print("null"))
+jax.block_until_ready(cohort_of(list(range(64)), 2048).advance(0, 3, 3))
+programs = compile_programs(agent(2048), place(64, 1, batch=64), 1, 1)
+peak = device.memory_stats()["peak_bytes_in_use"]
+print(json.dumps([peak, programs.state_bytes, programs.temporary_bytes]))
 """
 
 
@@ -135,11 +137,12 @@ def test_64_members_take_no_more_memory_than_is_printed():
         env=os.environ | quiet, capture_output=True, text=True, timeout=300,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-2000:]
-    peak, state, temporary = json.loads(done.stdout.splitlines()[-1])
-    if peak is None:
+    found = json.loads(done.stdout.splitlines()[-1])
+    if found is None:
         pytest.skip("this device does not tell its memory")
+    peak, state, temporary = found
     # Besides: keys, hyperparameters, metrics and constants, and what the allocator rounds up.
-    assert peak <= 1.05 * (state + temporary) + 16e6
+    assert peak <= 1.05 * (state + temporary) + 64e6
 
 
 def test_what_is_written_to_a_ring_is_read_from_it():
