@@ -86,10 +86,11 @@ def prepare(job: dict[str, Any]) -> tuple[Any, Any, dict[str, Any], int]:
     from purerl.presets import preset
 
     module = importlib.import_module(f"purerl.agents.{job['agent']}")
-    env, members = job["env"], job["members"]
+    env: str = job["env"]
+    members: int = job["members"]
     settings = preset(job["agent"], env) | job["settings"]
     if job["quick"]:
-        env = TINY_ENV.get(env, env)
+        env = TINY_ENV.get(env) or env
         settings |= TINY[job["agent"]] | {"total_steps": TINY_STEPS}
         members = min(members, TINY_MEMBERS)
     fields = {f.name for f in dataclasses.fields(module.Config)}
