@@ -186,6 +186,67 @@ def off_policy(results: Results) -> list[str]:
     return rows
 
 
+def peers(results: Results) -> list[str]:
+    """Speed, one row a pair; then seconds to the score; then what is not equal, and versions."""
+    pairs = [row for row in rows_of(results) if "repetitions" in row[1]]
+    named = lambda machine, row: f"| {machine} | {row['task']} | {row['title']} |"
+    rows = [
+        "| machine | task | peer | purerl steps/s | its steps/s | ratio (95 %) | purerl is |"
+        " purerl compiles, s | it compiles, s |",
+        "| --- | --- | --- | ---: | ---: | ---: | --- | ---: | ---: |",
+    ]
+    for machine, row in pairs:
+        speed, compiling = row["steps_per_second"], row["compile_seconds"]
+        rows.append(
+            f"{named(machine, row)} {speed['purerl']:,} | {speed['peer']:,} | {_ratio(speed)} |"
+            f" {compiling['purerl']:.1f} | {compiling['peer']:.1f} |"
+        )
+    rows += ["", "Seconds of training to the first evaluation that reaches the score: warm without"]
+    rows += ["compiling, cold with it. Ratios are of the peer's seconds over ours.", ""]
+    rows += ["| machine | task | peer | score | | purerl s | its s | ratio (95 %) | purerl is |"]
+    rows += ["| --- | --- | --- | ---: | --- | ---: | ---: | ---: | --- |"]
+    for machine, row in pairs:
+        for kind in ("warm", "cold"):
+            to, runs = row[f"{kind}_seconds_to_score"], len(row["repetitions"])
+            rows.append(
+                f"{named(machine, row)} {row['settings']['score']:g} | {kind} |"
+                f" {_reached(to, 'purerl', runs)} | {_reached(to, 'peer', runs)} | {_ratio(to)} |"
+            )
+    unequal, versions, failed = [], [], []
+    for machine, row in rows_of(results):
+        if "did_not_run" in row:
+            what = f"- {machine}, {row['task']}: {row['title']} did not run: `{row['did_not_run']}`"
+            failed.append(what)
+            continue
+        unequal.append(f"- {row['task']}, {row['title']}: {'; '.join(row['settings']['unequal'])}.")
+        theirs = ", ".join(f"{name} {found}" for name, found in row["peer_versions"].items())
+        mine = ", ".join(f"{name} {row['versions'][name]}" for name in ("purerl", "jax"))
+        versions.append(f"- {machine}, {row['title']}: {theirs}; beside {mine}.")
+    for title, lines in (
+        ("Did not run:", failed), ("Not equal:", unequal), ("Versions:", versions)
+    ):  # fmt: skip
+        if lines:
+            rows += ["", title, "", *dict.fromkeys(lines)]
+    return rows
+
+
+def _ratio(found: dict[str, Any]) -> str:
+    """Two cells: a ratio with its interval, and what we are in a word; losses stand out."""
+    words = found.get("purerl_is", "")
+    words = f"**{words}**" if words in ("slower", "not there") else words
+    if "ratio" not in found:
+        return f" | {words}"
+    return f"{found['ratio']:g} ({found['low']:g} to {found['high']:g}) | {words}"
+
+
+def _reached(found: dict[str, Any], side: str, runs: int) -> str:
+    """Seconds, and of how many runs where not of all."""
+    times = found[f"{side}_reached"]
+    if not times:
+        return "not reached"
+    return f"{found[side]:.2f}" + (f" ({times} of {runs})" if times < runs else "")
+
+
 def planning(results: Results) -> list[str]:
     """One row a machine and number of environments."""
     rows = [
@@ -387,6 +448,7 @@ def page() -> str:
         "algorithm, environment, and members x environments of each.",
         "",
         *gpu(read("gpu")),
+        *beside_peers(),
     ]
     return "\n".join(text) + "\n"
 
@@ -396,6 +458,23 @@ def readme() -> str:
     before, rest = (ROOT / "README.md").read_text().split(BEGIN)
     _, after = rest.split(END)
     return "\n".join([before + BEGIN, "", *short(), "", END + after])
+
+
+def beside_peers() -> list[str]:
+    """The section on peers, where any were run."""
+    if not (found := read("peers")):
+        return []
+    return [
+        "",
+        "## Peers",
+        "",
+        "`python -m benchmarks peers --checkout purejaxrl=DIR`: the same task, networks and",
+        "hyperparameters, each run a process of its own, ours and the peer's in turn. Medians;",
+        "ratios are geometric means over the pairs, with 95 % bootstrap intervals.",
+        "",
+        *pictures("peers.png", "return over seconds with compiling, purerl and its peers"),
+        *peers(found),
+    ]
 
 
 def main(argv: list[str]) -> int:

@@ -1,0 +1,141 @@
+"""From raw repetitions to what the table says: steps/s, seconds to a score, ratios.
+
+A run is what an adapter printed: compile_seconds (None where they are within the parts),
+chunk_steps, chunk_seconds [K], returns [K]. Axes: K parts of a run, R repetitions.
+"""
+
+import itertools
+import math
+import statistics
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+EXACT = 6  # up to so many repetitions all n^n resamples are counted instead of drawn
+DRAWS = 10_000
+
+
+class Timeline(NamedTuple):
+    """When a run was where.
+
+    Attributes:
+      compile_seconds: until its programs were there.
+      warm: [K] seconds of training until the end of each part, without compiling.
+      cold: [K] with it.
+      returns: [K] after each part.
+      steps_per_second: without compiling.
+    """
+
+    compile_seconds: float
+    warm: list[float]
+    cold: list[float]
+    returns: list[float]
+    steps_per_second: float
+
+
+class Ratio(NamedTuple):
+    """Geometric mean of paired ratios, its 95 % bootstrap interval, and of how many pairs."""
+
+    value: float
+    low: float
+    high: float
+    count: int
+
+
+def timeline(run: dict[str, Any]) -> Timeline:
+    """Compiling taken apart from training.
+
+    A peer that compiles when it first needs to does so in its first two parts: in the second where
+    learning starts late. What these take beyond the median of the others is compiling.
+    """
+    seconds, compiling = list(run["chunk_seconds"]), run["compile_seconds"]
+    if compiling is None:
+        usual = statistics.median(seconds[2:] or seconds)
+        excess = [max(0.0, part - usual) for part in seconds[:2]]
+        compiling = sum(excess)
+        cold = list(itertools.accumulate(seconds))
+        warm = list(itertools.accumulate(
+            part - (excess[k] if k < 2 else 0.0) for k, part in enumerate(seconds)
+        ))  # fmt: skip
+    else:
+        warm = list(itertools.accumulate(seconds))
+        cold = [compiling + part for part in warm]
+    rate = run["chunk_steps"] * len(seconds) / warm[-1]
+    return Timeline(compiling, warm, cold, list(run["returns"]), rate)
+
+
+def seconds_to(score: float, seconds: Sequence[float], returns: Sequence[float]) -> float | None:
+    """When an evaluation first reached the score; None if none did."""
+    return next((s for s, r in zip(seconds, returns, strict=True) if r >= score), None)
+
+
+def ratio(above: Sequence[float], below: Sequence[float]) -> Ratio:
+    """Of above over below, [R] each, pair by pair.
+
+    Pairs are drawn with replacement, as the two of a pair met the same machine. One pair gives an
+    interval of no width.
+    """
+    logs = np.log(np.asarray(above, float) / np.asarray(below, float))
+    n = len(logs)
+    if n <= EXACT:
+        rows = np.array(list(itertools.product(range(n), repeat=n)))
+    else:
+        rows = np.random.default_rng(0).integers(n, size=(DRAWS, n))
+    low, high = np.percentile(logs[rows].mean(-1), [2.5, 97.5], method="inverted_cdf")
+    return Ratio(math.exp(logs.mean()), math.exp(low), math.exp(high), n)
+
+
+def verdict(found: Ratio) -> str:
+    """In words, for us: faster, slower, or neither."""
+    if found.count == 1:
+        return "one repetition"
+    return "faster" if found.low > 1 else "slower" if found.high < 1 else "no clear difference"
+
+
+def summary(pairs: list[dict[str, Any]], score: float) -> dict[str, Any]:
+    """What a row of the table says, of [R] pairs of runs {"purerl": ..., "peer": ...}."""
+    ours, theirs = ([timeline(pair[side]) for pair in pairs] for side in ("purerl", "peer"))
+    middle = lambda values: statistics.median(values)
+    out: dict[str, Any] = {
+        "steps_per_second": {
+            "purerl": round(middle([t.steps_per_second for t in ours])),
+            "peer": round(middle([t.steps_per_second for t in theirs])),
+            **_row(ratio(
+                [t.steps_per_second for t in ours], [t.steps_per_second for t in theirs]
+            )),
+        },
+        "compile_seconds": {
+            "purerl": round(middle([t.compile_seconds for t in ours]), 2),
+            "peer": round(middle([t.compile_seconds for t in theirs]), 2),
+        },
+    }  # fmt: skip
+    for kind in ("warm", "cold"):
+        reached = [
+            [seconds_to(score, getattr(t, kind), t.returns) for t in side]
+            for side in (ours, theirs)
+        ]
+        both = [(a, b) for a, b in zip(*reached, strict=True) if a is not None and b is not None]
+        entry: dict[str, Any] = {}
+        for name, values in zip(("purerl", "peer"), reached, strict=True):
+            known = [value for value in values if value is not None]
+            entry[name] = round(middle(known), 3) if known else None
+            entry[f"{name}_reached"] = len(known)
+        if both:
+            entry |= _row(ratio([b for _, b in both], [a for a, _ in both]))
+        elif entry["purerl_reached"] or entry["peer_reached"]:
+            ahead = entry["purerl_reached"] > entry["peer_reached"]
+            entry["purerl_is"] = "alone there" if ahead else "not there"
+        out[f"{kind}_seconds_to_score"] = entry
+    return out
+
+
+def _row(found: Ratio) -> dict[str, Any]:
+    digits = lambda x: float(f"{x:.3g}")
+    return {
+        "ratio": digits(found.value),
+        "low": digits(found.low),
+        "high": digits(found.high),
+        "pairs": found.count,
+        "purerl_is": verdict(found),
+    }
