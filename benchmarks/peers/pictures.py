@@ -33,6 +33,8 @@ def draw(results: Path) -> None:
 
 def panel(axes: Any, entry: dict[str, Any]) -> None:
     """Faint lines are the repetitions; a full one is their mean over mean seconds."""
+    from matplotlib.ticker import LogLocator, NullFormatter
+
     for side, colour, name in (("purerl", BLUE, "purerl"), ("peer", ORANGE, entry["title"])):
         lines = [timeline(pair[side]) for pair in entry["repetitions"]]
         for line in lines:
@@ -42,6 +44,10 @@ def panel(axes: Any, entry: dict[str, Any]) -> None:
         axes.plot(seconds, returns, color=colour, linewidth=1.6, label=name)
     axes.axhline(entry["settings"]["score"], color=GREY, linewidth=0.8, linestyle=":")
     axes.set_xscale("log")
+    # Whole numbers at 1, 2 and 5 of each power; between two of them labels would overlap.
+    axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+    axes.xaxis.set_major_formatter("{x:g}")
+    axes.xaxis.set_minor_formatter(NullFormatter())
     axes.set_title(entry["task"], loc="left", fontsize=10)
     axes.set_xlabel("seconds, compiling included", fontsize=8)
     axes.set_ylabel("return", fontsize=8)
