@@ -16,7 +16,7 @@ COMMANDS = {  # each a module of this package, with main(argv) -> exit status
     "off_policy": "steps/s of DQN and SAC beside Rejax; replay beside flashbax",
     "planning": "simulations/s of MuZero, beside mctx",
     "gpu": "on an accelerator, in 8 minutes: PPO, DQN, SAC, MuZero, brax's PPO, the tests",
-    "peers": "steps/s and seconds to a score, beside Rejax, Brax, SBX, PyTorch and PureJaxRL",
+    "peers": "steps/s and seconds to a score, beside Rejax, Brax, SBX, PyTorch, PureJaxRL, Stoix",
     "tables": "BENCHMARKS.md from the results",
 }
 

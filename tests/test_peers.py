@@ -7,6 +7,7 @@ import ast
 import itertools
 import json
 import math
+import runpy
 import sys
 
 import numpy as np
@@ -131,9 +132,13 @@ def test_a_quick_run_keeps_nothing(fake):
     assert records.read("peers") == {}
 
 
-def test_a_peer_without_its_checkout_says_so(capsys):
-    assert benchmarks.main(["peers", "--quick", "--peer", "purejaxrl"]) == 1
-    assert "is not on PyPI; give --checkout purejaxrl=DIR" in capsys.readouterr().out
+@pytest.mark.parametrize("peer", ["purejaxrl", "stoix"])
+def test_a_peer_without_its_checkout_says_so(capsys, peer):
+    command = ["peers", "--quick", "--task", "ppo-cartpole", "--peer", peer]
+    assert benchmarks.main(command) == 1
+    said = capsys.readouterr().out
+    assert f"is not on PyPI; give --checkout {peer}=DIR" in said
+    assert said.count("\n") == 1
 
 
 @pytest.mark.parametrize(
@@ -147,6 +152,7 @@ def test_a_peer_without_its_checkout_says_so(capsys):
         (["--checkout", "purejaxl=."], "did you mean purejaxrl"),
         (["--checkout", "rejax=."], "did you mean"),  # it is on PyPI
         (["--checkout", "purejaxrl=."], "has no purejaxrl/ppo.py"),
+        (["--checkout", "stoix=."], "has no stoix/systems/ppo/anakin/ff_ppo.py"),
         (["--peer", "sbx", "--task", "sac-reacher"], "no such pair; sbx: ppo-cartpole"),
     ],
 )
@@ -294,6 +300,16 @@ def test_an_environment_is_built_once(tmp_path, monkeypatch):
     assert calls[-1][-1] == "jax>=0.11,<0.12"
 
 
+def test_a_jax_without_cuda_13_gets_cuda_12(tmp_path, monkeypatch):
+    calls = []
+    monkeypatch.setattr(venvs, "_call", lambda words: calls.append(words) or "")
+    (tmp_path / "stoix").mkdir()
+    for extra, asked in (("[cuda13]", "jax[cuda12]<0.6"), ("", "jax<0.6")):
+        monkeypatch.setattr(venvs, "accelerator", lambda extra=extra: extra)
+        venvs.build("stoix", tmp_path)
+        assert asked in calls[-1]
+
+
 def test_where_they_are_kept(tmp_path, monkeypatch):
     monkeypatch.setenv("PURERL_PEERS", str(tmp_path / "named"))
     assert venvs.folder(None) == tmp_path / "named"
@@ -301,6 +317,62 @@ def test_where_they_are_kept(tmp_path, monkeypatch):
     monkeypatch.delenv("PURERL_PEERS")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     assert venvs.folder(None) == tmp_path / "purerl" / "peers"
+
+
+# ---- Stoix, whose configuration is written in Hydra's words
+
+
+def stoix_overrides(about):
+    """What the adapter asks of it, by name; it is read without Stoix."""
+    lines = runpy.run_path(str(runs.ADAPTERS / "stoix.py"))["overrides"](about)
+    return dict(line.split("=", 1) for line in lines)
+
+
+def stoix_task(name, **changed):
+    pair, task = tasks.PAIRS["stoix"][name], tasks.TASKS[name]
+    about = {
+        "algorithm": task.algorithm, "env": task.env, "steps": task.steps, "chunks": task.chunks,
+        "episodes": task.episodes, "greedy": pair.greedy, "seed": 3,
+    }  # fmt: skip
+    return about | {"settings": task.settings | pair.theirs | changed}
+
+
+def test_the_settings_of_ppo_in_the_words_of_stoix():
+    torso = {"layer_sizes": "[64, 64]", "activation": "tanh"}
+    assert stoix_overrides(stoix_task("ppo-cartpole")) == {
+        "env": "gymnax/cartpole", "arch.seed": "3", "arch.total_timesteps": "122880",
+        "arch.num_evaluation": "20", "arch.num_eval_episodes": "16",
+        "arch.evaluation_greedy": "True", "arch.total_num_envs": "16",
+        "system.rollout_length": "128", "system.epochs": "8", "system.num_minibatches": "4",
+        "system.actor_lr": "0.001", "system.critic_lr": "0.001",
+        "system.decay_learning_rates": "False", "system.gamma": "0.98",
+        "system.gae_lambda": "0.9", "system.clip_eps": "0.2", "system.vf_coef": "0.5",
+        "system.ent_coef": "0.01", "system.max_grad_norm": "0.5",
+        **{f"network.actor_network.pre_torso.{name}": value for name, value in torso.items()},
+        **{f"network.critic_network.pre_torso.{name}": value for name, value in torso.items()},
+    }  # fmt: skip
+
+
+def test_it_learns_from_as_many_steps_as_ours_before_it_begins():
+    found = stoix_overrides(stoix_task("dqn-cartpole"))  # 1,000 steps of 10 environments
+    assert (found["system.warmup_steps"], found["system.rollout_length"]) == ("100", "1")
+    assert (found["system.epochs"], found["system.training_epsilon"]) == ("1", "0.05")
+    assert stoix_overrides(stoix_task("sac-pendulum"))["system.warmup_steps"] == "512"
+
+
+def test_no_setting_is_lost_on_the_way_to_stoix():
+    for name in tasks.PAIRS["stoix"]:
+        usual = stoix_overrides(stoix_task(name))
+        for field, value in stoix_task(name)["settings"].items():
+            other = not value if isinstance(value, bool) else value * 2 if value else 0.5
+            changed = stoix_task(name, **{field: other})
+            if field in {"double", "target_period", "exploration_fraction"}:
+                with pytest.raises(ValueError, match=f"{field}: Stoix has only {value}"):
+                    stoix_overrides(changed)
+            else:
+                assert stoix_overrides(changed) != usual, (name, field)
+        with pytest.raises(ValueError, match="n_step: Stoix has no such setting"):
+            stoix_overrides(stoix_task(name, n_step=3))
 
 
 def test_our_side_speaks_the_same_language():

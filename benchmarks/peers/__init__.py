@@ -3,7 +3,7 @@
     python -m benchmarks peers                                   every pair there is
     python -m benchmarks peers --peer rejax --task sac-pendulum  of these peers and tasks
     python -m benchmarks peers --quick                           only shows that it works
-    python -m benchmarks peers --checkout purejaxrl=DIR          a peer that is not on PyPI
+    python -m benchmarks peers --checkout stoix=DIR              a peer that is not on PyPI
 
 Every peer has a virtual environment of its own, built from PyPI when it is first wanted. A task
 gives both sides the same environment, networks and hyperparameters; what could not be made equal is

@@ -1,5 +1,6 @@
 """What is compared: tasks, the settings both sides share, and what could not be made equal."""
 
+import math
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -103,18 +104,18 @@ TASKS = {
     ),
 }  # fmt: skip
 
-REJAX_WORLD = "gymnax before 1.0, which counts time limits as terminations"
+OLD_GYMNAX = "gymnax before 1.0, which counts time limits as terminations"
 REJAX_PPO = Pair(
     False,
     (
-        REJAX_WORLD,
+        OLD_GYMNAX,
         "clips each element of a gradient, not its norm",
         "evaluated with drawn actions, as it has no others",
     ),
     ours={"clip_value": True},
 )
-REJAX_DQN = Pair(True, (REJAX_WORLD, "clips each element of a gradient", "evaluated at eps 0.005"))
-REJAX_SAC = Pair(False, (REJAX_WORLD, "evaluated with drawn actions, as it has no others"))
+REJAX_DQN = Pair(True, (OLD_GYMNAX, "clips each element of a gradient", "evaluated at eps 0.005"))
+REJAX_SAC = Pair(False, (OLD_GYMNAX, "evaluated with drawn actions, as it has no others"))
 BRAX_ON = Pair(
     True,
     (
@@ -146,10 +147,43 @@ SBX_OWN = Pair(
 PUREJAXRL_PPO = Pair(
     False,
     (
-        "gymnax before 1.0, which counts time limits as terminations",
+        OLD_GYMNAX,
         "its curve is of training episodes, as it has no evaluation, over evenly divided time",
     ),
     ours={"clip_value": True},
+)
+STOIX = (OLD_GYMNAX, "jax before 0.6, which it asks for")
+STOIX_PPO = Pair(
+    True,
+    (
+        *STOIX,
+        "standardises advantages over a batch, not a minibatch",
+        "clips the gradients of actor and critic apart",
+    ),
+    ours={"clip_value": True},
+)
+STOIX_DQN = Pair(
+    True,
+    (
+        *STOIX,
+        "explores with one epsilon all along, as ours does here",
+        "its steps before learning starts are beside the run's, and not timed",
+        "Adam's epsilon is 1e-5",
+    ),
+    ours={"exploration_fraction": 0.0},
+    theirs={"exploration_fraction": 0.0},
+)
+STOIX_SAC = Pair(
+    True,
+    (
+        *STOIX,
+        "acts by its policy before learning starts, not at random",
+        "its steps before learning starts are beside the run's, and not timed",
+        "its deviation is a softplus of the network's output",
+        "Adam's epsilon is 1e-5",
+    ),
+    # Its entropy is of the environment's actions, which are twice as wide as ours in [-1, 1].
+    ours={"target_entropy": -1.0 - math.log(2.0)},
 )
 
 PAIRS: dict[str, dict[str, Pair]] = {
@@ -172,4 +206,9 @@ PAIRS: dict[str, dict[str, Pair]] = {
     },
     "sb3": {"ppo-cartpole": SB3_PPO},
     "purejaxrl": {"ppo-cartpole": PUREJAXRL_PPO},
+    "stoix": {
+        "ppo-cartpole": STOIX_PPO,
+        "dqn-cartpole": STOIX_DQN,
+        "sac-pendulum": STOIX_SAC,
+    },
 }

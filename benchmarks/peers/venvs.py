@@ -16,6 +16,10 @@ from purerl.errors import UsageError
 
 CPU_TORCH = "https://download.pytorch.org/whl/cpu"
 INSTALL_SECONDS = 3600
+# What Stoix imports to be configured and to log, of which the last asks for an old protobuf.
+STOIX_LOGS = (
+    "hydra-core", "colorama", "neptune", "wandb", "tensorboard-logger", "protobuf==3.20.3",
+)  # fmt: skip
 
 
 class PeerError(RuntimeError):
@@ -28,7 +32,8 @@ class Peer:
 
     Attributes:
       title: its name in tables.
-      requirements: of pip; `{accelerator}` becomes the extra of jax that ours runs with.
+      requirements: of pip; `{accelerator}` becomes the extra of jax that ours runs with, and
+        `{cuda12}` the only one that releases before jax 0.7 have, where ours has one.
       versions: packages whose versions the results name.
       torch: whether it needs torch, of which the build for CPUs is tried first.
       checkout: a file that its checkout has, where it is not on PyPI.
@@ -67,6 +72,13 @@ PEERS = {
         ("gymnax", "jax", "flax"),
         checkout="purejaxrl/ppo.py",
     ),
+    # Its checkout asks for jax before 0.6.
+    "stoix": Peer(
+        "Stoix",
+        ("jax{cuda12}<0.6", "gymnax<1", "stoa-env", "flashbax", "flax", "rlax", *STOIX_LOGS),
+        ("stoa-env", "flashbax", "gymnax", "jax", "flax"),
+        checkout="stoix/systems/ppo/anakin/ff_ppo.py",
+    ),
 }
 
 
@@ -93,7 +105,9 @@ def build(name: str, where: Path) -> Path:
       PeerError: it could not be installed.
     """
     peer, place = PEERS[name], where / name
-    wanted = [line.format(accelerator=accelerator()) for line in peer.requirements]
+    extra = accelerator()
+    extras = {"accelerator": extra, "cuda12": extra and "[cuda12]"}
+    wanted = [line.format(**extras) for line in peer.requirements]
     python, mark = place / "bin" / "python", place / "installed.json"
     if mark.exists() and json.loads(mark.read_text()) == wanted:
         return python
