@@ -300,16 +300,6 @@ def test_an_environment_is_built_once(tmp_path, monkeypatch):
     assert calls[-1][-1] == "jax>=0.11,<0.12"
 
 
-def test_a_jax_without_cuda_13_gets_cuda_12(tmp_path, monkeypatch):
-    calls = []
-    monkeypatch.setattr(venvs, "_call", lambda words: calls.append(words) or "")
-    (tmp_path / "stoix").mkdir()
-    for extra, asked in (("[cuda13]", "jax[cuda12]<0.6"), ("", "jax<0.6")):
-        monkeypatch.setattr(venvs, "accelerator", lambda extra=extra: extra)
-        venvs.build("stoix", tmp_path)
-        assert asked in calls[-1]
-
-
 def test_where_they_are_kept(tmp_path, monkeypatch):
     monkeypatch.setenv("PURERL_PEERS", str(tmp_path / "named"))
     assert venvs.folder(None) == tmp_path / "named"

@@ -152,7 +152,7 @@ PUREJAXRL_PPO = Pair(
     ),
     ours={"clip_value": True},
 )
-STOIX = (OLD_GYMNAX, "jax before 0.6, which it asks for")
+STOIX = (OLD_GYMNAX, "our jax, as it is slower with one before 0.6, which it asks for")
 STOIX_PPO = Pair(
     True,
     (

@@ -16,9 +16,11 @@ from purerl.errors import UsageError
 
 CPU_TORCH = "https://download.pytorch.org/whl/cpu"
 INSTALL_SECONDS = 3600
-# What Stoix imports to be configured and to log, of which the last asks for an old protobuf.
-STOIX_LOGS = (
-    "hydra-core", "colorama", "neptune", "wandb", "tensorboard-logger", "protobuf==3.20.3",
+# What Stoix imports for these tasks; tensorboard-logger needs the old protobuf. Its checkout asks
+# for jax before 0.6, with which it is slower.
+STOIX = (
+    "stoa-env", "flashbax", "rlax>=0.1.9", "gymnax<1", "hydra-core", "colorama", "neptune",
+    "wandb", "tensorboard-logger", "protobuf==3.20.3", "jax{accelerator}>=0.11,<0.12",
 )  # fmt: skip
 
 
@@ -32,8 +34,7 @@ class Peer:
 
     Attributes:
       title: its name in tables.
-      requirements: of pip; `{accelerator}` becomes the extra of jax that ours runs with, and
-        `{cuda12}` the only one that releases before jax 0.7 have, where ours has one.
+      requirements: of pip; `{accelerator}` becomes the extra of jax that ours runs with.
       versions: packages whose versions the results name.
       torch: whether it needs torch, of which the build for CPUs is tried first.
       checkout: a file that its checkout has, where it is not on PyPI.
@@ -72,10 +73,9 @@ PEERS = {
         ("gymnax", "jax", "flax"),
         checkout="purejaxrl/ppo.py",
     ),
-    # Its checkout asks for jax before 0.6.
     "stoix": Peer(
         "Stoix",
-        ("jax{cuda12}<0.6", "gymnax<1", "stoa-env", "flashbax", "flax", "rlax", *STOIX_LOGS),
+        STOIX,
         ("stoa-env", "flashbax", "gymnax", "jax", "flax"),
         checkout="stoix/systems/ppo/anakin/ff_ppo.py",
     ),
@@ -105,9 +105,7 @@ def build(name: str, where: Path) -> Path:
       PeerError: it could not be installed.
     """
     peer, place = PEERS[name], where / name
-    extra = accelerator()
-    extras = {"accelerator": extra, "cuda12": extra and "[cuda12]"}
-    wanted = [line.format(**extras) for line in peer.requirements]
+    wanted = [line.format(accelerator=accelerator()) for line in peer.requirements]
     python, mark = place / "bin" / "python", place / "installed.json"
     if mark.exists() and json.loads(mark.read_text()) == wanted:
         return python

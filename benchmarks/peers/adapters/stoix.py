@@ -1,8 +1,8 @@
 """One run of Stoix's Anakin systems, as JSON on the last line: `python -P stoix.py TASK`.
 
 TASK names the checkout (`git clone https://github.com/EdanToledo/Stoix`), which is imported from
-where it lies: its own `pip install -e` brings every environment there is, and its newest gymnax
-needs a later JAX than it does itself. Its Hydra configuration is composed with the overrides below.
+where it lies: its own `pip install -e` would bring every environment there is, and the gymnax it
+asks for needs a later JAX than it allows. Its configuration is Hydra's, with the overrides below.
 
 What is timed is its `learn`, which is what `run_experiment` runs between two evaluations; these are
 its own too. Compiling is its `learner_setup`, most of which that is, and `learn`. The setup also
