@@ -6,7 +6,8 @@ noisy networks (Fortunato et al. 2018), categorical (C51, Bellemare et al. 2017)
 (QR-DQN, Dabney et al. 2018) distributions of returns. All of them but the last together are Rainbow
 (Hessel et al. 2018).
 
-Departures: time limits bootstrap from the true final observation; several environments at once.
+Departures: time limits bootstrap from the true final observation; several environments at once;
+categorical distributions begin with a mean of about 0, not in the middle of their support.
 Axes: B environments, K steps, N rows of a batch, U gradient steps, A actions, Z atoms.
 """
 
@@ -172,9 +173,12 @@ def make(env: Environment, config: Config = Config(), q: QFunction | None = None
 def _make(env: Environment, config: Config, q: QFunction | None) -> Agent:
     check(env, config)
     assert isinstance(env.action_space, Discrete)
-    num_actions = env.action_space.n
+    num_actions, prior = env.action_space.n, 0.0
+    if config.distribution == "categorical":
+        atoms = q_learning.support(config.v_min, config.v_max, config.atoms)
+        prior = q_learning.nothing_expected(atoms)
     q = q or q_function(
-        env.observation_space, num_actions, torso=config.torso,
+        env.observation_space, num_actions, prior, torso=config.torso,
         atoms=1 if config.distribution == "none" else config.atoms,
         hidden_sizes=config.hidden_sizes, activation=config.activation,
         layer_norm=config.layer_norm, dueling=config.dueling, noisy=config.noisy,

@@ -75,8 +75,13 @@ class QNetwork(nn.Module):
         return value + out - out.mean(-2, keepdims=True)
 
 
-def q_function(observation_space: Space, num_actions: int, **network: Any) -> QFunction:
-    """The QFunction of a `QNetwork`; keyword arguments are the module's attributes."""
+def q_function(
+    observation_space: Space, num_actions: int, prior: jax.Array | float = 0.0, **network: Any
+) -> QFunction:
+    """The QFunction of a `QNetwork`; keyword arguments are the module's attributes.
+
+    At first the Z numbers of every action are `prior`, [Z], but for what random kernels add.
+    """
     categories = observation_space.n if isinstance(observation_space, Discrete) else 0
     module = QNetwork(
         num_actions,
@@ -98,7 +103,11 @@ def q_function(observation_space: Space, num_actions: int, **network: Any) -> QF
         return jax.tree.unflatten(tree, jnp.split(draw, ends[:-1]))
 
     def init(key: Key) -> Any:
-        return {"params": variables(key)["params"]}
+        params = variables(key)["params"]
+        head = params["value" if module.dueling else "advantage"]
+        bias = head["bias"].reshape(-1, module.atoms) + prior
+        head["bias"] = bias.reshape(-1)
+        return {"params": params}
 
     def apply(params: Any, obs: jax.Array, noise: Any = ()) -> jax.Array:
         out: Any = module.apply({**params, "noise": noise} if noise else params, obs)

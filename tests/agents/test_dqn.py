@@ -145,6 +145,17 @@ class Coins:
         return new, TimeStep(new, reward.astype(jnp.float32), state == 1, jnp.bool_(False))
 
 
+@pytest.mark.parametrize("options", [{}, {"dueling": True}, {"noisy": True}])
+def test_a_categorical_distribution_begins_with_expecting_nothing(options):
+    """Not the 50 in the middle of its support: an optimism that many updates would have to undo."""
+    config = dqn.Config(distribution="categorical", learning_starts=100, num_rounds=12, **options)
+    agent = dqn.make(purerl.make("gymnax/CartPole-v1"), config)
+    hparams = agent.hparams._replace(learning_rate=0.0)
+    state = agent.init(KEY, hparams)
+    _, metrics = agent.update(KEY, state, hparams, Clock(jnp.int32(0), jnp.int32(1)))
+    assert abs(metrics["value/mean"] * 12 / 3) < 10.0  # zeros of the rounds that do not learn
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("distribution", ["categorical", "quantile"])
 def test_the_distribution_of_returns_is_learnt(distribution):

@@ -45,6 +45,17 @@ def test_projection_equals_brute_force_and_rlax(size):
     np.testing.assert_allclose(found, theirs, atol=2e-5)
 
 
+@pytest.mark.parametrize(
+    ("low", "high", "nearest"), [(0.0, 30.0, 0.0), (-10.0, 10.0, 0.0), (2.0, 4.0, 2.0)]
+)
+def test_what_expects_about_nothing(low, high, nearest):
+    support = q_learning.support(low, high, 51)
+    probs = jax.nn.softmax(q_learning.nothing_expected(support))
+    assert abs(probs @ support - nearest) < 0.06 * (high - low)
+    # Everything can still be learnt: float32 has room for the least likely atom.
+    assert probs.min() > 1e-10
+
+
 def test_projection_keeps_mass_and_mean():
     support = jnp.linspace(-10.0, 10.0, 51)
     atoms = RNG.uniform(-9, 9, (50, 30)).astype(np.float32)
