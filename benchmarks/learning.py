@@ -2,7 +2,8 @@
 
     python -m benchmarks learning                       every task; hours on a laptop
     python -m benchmarks learning ppo-cartpole ppo-acrobot
-    python -m benchmarks learning --study sac-vs-ddpg   the same tasks, steps and seeds for both
+    python -m benchmarks learning --study sac-vs-ddpg   the same tasks, steps and seeds for both;
+                                                        also rainbow-vs-dqn
 
 Results are kept in benchmarks/results/<device>/learning.json, of a study in a file of its name.
 The score is the greedy evaluation return at the end: interquartile mean over seeds. Kept are also
@@ -118,8 +119,17 @@ STUDIES = {
         for suite, envs in SAME.items()
         for env in envs
         for algorithm in ("sac", "ddpg")
-    }
-}
+    },
+    "rainbow-vs-dqn": {
+        f"{algorithm}-{env}": Task(
+            f"experiments/{algorithm}_gymnax.py --env {env} --total-steps 500000 --seeds 4", None
+        )
+        for env in (
+            "Asterix-MinAtar", "Breakout-MinAtar", "Freeway-MinAtar", "SpaceInvaders-MinAtar",
+        )
+        for algorithm in ("rainbow", "dqn")
+    },
+}  # fmt: skip
 
 
 def compact(x: Any) -> float | None:

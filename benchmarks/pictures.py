@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.records import RESULTS, read
+from benchmarks.records import RESULTS, STUDIES, read
 from purerl.analysis import (
     Curve,
     Interval,
@@ -24,7 +24,6 @@ from purerl.analysis import (
 )
 
 Entries = dict[str, dict[str, Any]]
-PAIRS = {"sac-vs-ddpg": ("sac", "ddpg")}  # study -> whose improvement over whom
 
 
 def draw(machine: str) -> None:
@@ -38,7 +37,8 @@ def draw(machine: str) -> None:
         path = folder / f"learning-{place}-seconds.png"
         title = f"{place.replace('_', ' ')}, {machine}"
         plot_comparison(path, seconds, title, "greedy evaluation return", seconds=True)
-    for study, (ours, theirs) in PAIRS.items():
+    for study in STUDIES:
+        ours, theirs = study.split("-vs-")
         scores = by_task(read(study).get(machine, {}), ours, theirs)
         if scores:
             plot_profiles(

@@ -16,6 +16,7 @@ from typing import Any
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
+STUDIES = ("sac-vs-ddpg", "rainbow-vs-dqn")  # of learning: whose improvement over whom
 
 
 def slug(kind: str, count: int) -> str:

@@ -5,7 +5,7 @@ Nothing but files is read. The table of learning needs neither JAX nor purerl: t
 
 from typing import Any
 
-from benchmarks.records import ROOT, read
+from benchmarks.records import ROOT, STUDIES, read
 
 Results = dict[str, dict[str, Any]]  # machine -> name of an entry -> entry
 
@@ -326,6 +326,27 @@ def improvement(results: Results, ours: str, theirs: str) -> list[str]:
     return rows
 
 
+def study(name: str) -> list[str]:
+    """The section of two algorithms at equal steps."""
+    ours, theirs = name.split("-vs-")
+    return [
+        f"## `{ours}` and `{theirs}`",
+        "",
+        f"`python -m benchmarks learning --study {name}`: the same tasks, steps and seeds.",
+        "",
+        *by_machine(read(name)),
+        "",
+        f"How likely a run of {ours} ends better than one of {theirs}, ties counting half, with",
+        "its bootstrap interval over seeds (Agarwal et al. 2021,",
+        "https://arxiv.org/abs/2108.13264):",
+        "",
+        *improvement(read(name), ours, theirs),
+        "",
+        *pictures(f"{name}-improvement.png", f"P({ours} > {theirs})"),
+        *pictures(f"{name}-profile.png", "share of runs above a score"),
+    ]
+
+
 def short() -> list[str]:
     """The README's tables: some tasks and what they reach, and speeds beside other libraries."""
     rows = ["| | environment steps | seeds | return, IQM (95 %) | training, s |"]
@@ -384,20 +405,7 @@ def page() -> str:
         "Of those that have kept their curves:",
         "",
         *pictures("learning-*.png", "return over steps or seconds"),
-        "## SAC and DDPG",
-        "",
-        "`python -m benchmarks learning --study sac-vs-ddpg`: the same tasks, steps and seeds.",
-        "",
-        *by_machine(read("sac-vs-ddpg")),
-        "",
-        "How likely a run of SAC ends better than one of DDPG, ties counting half, with its",
-        "bootstrap interval over seeds (Agarwal et al. 2021, https://arxiv.org/abs/2108.13264):",
-        "",
-        *improvement(read("sac-vs-ddpg"), "sac", "ddpg"),
-        "",
-        *pictures("sac-vs-ddpg-improvement.png", "P(SAC > DDPG)"),
-        *pictures("sac-vs-ddpg-profile.png", "share of runs above a score"),
-        "",
+        *(line for name in STUDIES for line in study(name)),
         "## Speed",
         "",
         "`python -m benchmarks throughput --purejaxrl DIR`: PPO on CartPole, 64 environments x 128",

@@ -91,7 +91,7 @@ def results(agent: str) -> dict[str, dict[str, Any]]:
         return max(starts, key=len)
 
     found = {}
-    for study in ("learning", "sac-vs-ddpg"):
+    for study in ("learning", *rendering("records").STUDIES):
         paths = sorted(RESULTS.glob(f"*/{study}.json"))
         entries = [item for path in paths for item in json.loads(path.read_text()).items()]
         found[study] = {k: v for k, v in entries if of(v["command"]) in names}
@@ -147,16 +147,20 @@ def presets(agent: str) -> list[str]:
 def scores(agent: str) -> list[str]:
     """Tables of what was reached, with the commands that reach it."""
     rows = rendering("tables").learning
-    learning, study = results(agent).values()
+    found = results(agent)
+    learning = found.pop("learning")
     out = [""]
     if learning:
         out += ["Greedy evaluation at the end of training: interquartile mean over seeds with its"]
         out += ["95 % bootstrap interval, and the least it may be (the gate).", "", *rows(learning)]
     else:
         out += ["None of its commands is in `benchmarks/results` yet."]
-    if study:
-        out += ["", "SAC and DDPG with the same tasks, steps and seeds:", "", *rows(study)]
-    drawn = curves({**learning, **study})
+    for name, study in found.items():
+        if study:
+            ours, theirs = name.split("-vs-")
+            out += ["", f"`{ours}` and `{theirs}`, the same tasks, steps and seeds:", ""]
+            out += rows(study)
+    drawn = curves(learning | {k: v for study in found.values() for k, v in study.items()})
     if drawn:
         out += ["", "Our curves: greedy evaluation return, the interquartile mean over seeds, and"]
         out += ["faintly each seed where they have been kept.", "", *drawn]

@@ -120,7 +120,7 @@ def test_every_setting_is_explained():
 
 def test_every_result_is_on_a_page():
     site = hooks()
-    for study in ("learning", "sac-vs-ddpg"):
+    for study in site.results("ppo"):
         shown = [key for agent in site.agents() for key in site.results(agent)[study]]
         paths = site.RESULTS.glob(f"*/{study}.json")
         results = {name for path in paths for name in json.loads(path.read_text())}
