@@ -151,7 +151,9 @@ def loss(
     out = q.apply(params, batch.obs, noise)
     chosen = q_learning.of_action(out, batch.action)
     if config.distribution == "categorical":
-        losses = errors = q_learning.cross_entropy(chosen, goal)
+        losses = q_learning.cross_entropy(chosen, goal)
+        # What is wrong is the divergence: the target's own entropy is not to be learnt.
+        errors = losses - jax.scipy.special.entr(goal).sum(-1)
     elif config.distribution == "quantile":
         losses = errors = q_learning.quantile_huber(chosen, goal, kappa)
     else:

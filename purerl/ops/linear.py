@@ -44,9 +44,10 @@ def _product(x: jax.Array, g: jax.Array) -> jax.Array:
 def _on_cpu(x: jax.Array, g: jax.Array) -> jax.Array:
     """x^T g, the fastest way for its shape."""
     rows, inputs, outputs = x.shape[0], x.shape[1], g.shape[1]
-    # Few rows: transposed first, the product is of the kind that XLA has a fast kernel for.
+    # Few rows: transposed first, the product is of the kind that XLA has a fast kernel for. Without
+    # the axis of one XLA copies it twice: as it is, then transposed.
     if rows <= 2 * BLOCK and rows * inputs * outputs <= FEW:
-        return jax.lax.optimization_barrier(x.T) @ g
+        return jax.lax.optimization_barrier(x.T[None])[0] @ g
     # Blocks pay while their partial sums, [I, O] each, stay smaller than what they sum over.
     if rows % BLOCK == 0 and rows > BLOCK and math.sqrt(inputs * outputs) <= BLOCK:
         in_blocks = lambda a: a.reshape(-1, BLOCK, a.shape[-1])

@@ -221,15 +221,36 @@ def final_observations(ring: Ring, index: Index, truncated: jax.Array) -> Any:
 def _final(ring: Ring, index: Index) -> Any:
     """The final observations kept for the steps of `index`, leaves [M, ...]."""
     assert ring.limit is not None
-    slot = (index.time // ring.limit) % ring.finals.shape[1]
-    return ring.final_layout.unpack(over_devices(ring.finals[index.env, slot]))
+    slot = _remainder(jax.lax.div(index.time, _like(ring.limit, index.time)), ring.finals.shape[1])
+    return ring.final_layout.unpack(_gather(ring.finals, index.env, slot))
 
 
 def _rows(ring: Ring, index: Index, length: int) -> jax.Array:
     """uint32 [M, L, W]."""
     steps = jnp.arange(length, dtype=jnp.int32).reshape(1, -1)
-    slot = (index.time.reshape(-1, 1) + steps) % ring.length
-    return over_devices(ring.rows[index.env.reshape(-1, 1), slot])
+    slot = _remainder(index.time.reshape(-1, 1) + steps, ring.length)
+    return _gather(ring.rows, index.env.reshape(-1, 1), slot)
+
+
+def _gather(buffer: jax.Array, env: jax.Array, slot: jax.Array) -> jax.Array:
+    """Rows of `buffer` [B, T, W]: int32 env and slot of one shape [...] -> [..., W].
+
+    XLA's CPU backend works out an index again for every word that is read, and reads again for
+    every use: with barriers before and after, indices are worked out once and rows read once, which
+    takes two thirds of the time.
+    """
+    at = jax.lax.optimization_barrier(env * buffer.shape[1] + slot)
+    rows = buffer.reshape(-1, buffer.shape[-1]).at[at].get(mode="promise_in_bounds")
+    return over_devices(jax.lax.optimization_barrier(rows))
+
+
+def _like(number: int, x: jax.Array) -> jax.Array:
+    return jnp.full(x.shape, number, x.dtype)
+
+
+def _remainder(x: jax.Array, size: int) -> jax.Array:
+    """x % size of x >= 0: `%` also tells signs apart."""
+    return jax.lax.rem(x, _like(size, x))
 
 
 def _pick(x: jax.Array, column: jax.Array) -> jax.Array:

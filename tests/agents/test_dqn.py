@@ -145,6 +145,21 @@ class Coins:
         return new, TimeStep(new, reward.astype(jnp.float32), state == 1, jnp.bool_(False))
 
 
+def test_a_categorical_error_is_the_divergence_which_is_zero_where_nothing_is_to_be_learnt():
+    """Not the cross-entropy, which is large wherever returns are spread (Hessel et al. 2018)."""
+    config = dqn.Config(distribution="categorical", atoms=11, v_min=-5.0, v_max=5.0)
+    q = q_function(SPACE, 4, hidden_sizes=(8,), atoms=11)
+    params, obs = q.init(KEY), jax.random.normal(KEY, (6, 3))
+    action = jnp.arange(6, dtype=jnp.int32) % 4
+    learnt = jax.nn.softmax(q_learning.of_action(q.apply(params, obs), action))
+    empty = jnp.zeros(6)
+    batch = dqn.Batch(obs, action, empty, obs, empty, jnp.ones(6))
+    goal = learnt.at[0].set(jax.nn.one_hot(3, 11))
+    _, (errors, _) = dqn.loss(params, goal, batch, q, config, 1.0, ())
+    np.testing.assert_allclose(errors[1:], 0.0, atol=1e-6)
+    np.testing.assert_allclose(errors[0], -np.log(learnt[0, 3]), rtol=1e-5)
+
+
 @pytest.mark.parametrize("options", [{}, {"dueling": True}, {"noisy": True}])
 def test_a_categorical_distribution_begins_with_expecting_nothing(options):
     """Not the 50 in the middle of its support: an optimism that many updates would have to undo."""
