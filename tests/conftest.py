@@ -8,10 +8,13 @@ from pathlib import Path
 os.environ["PURERL_CACHE"] = "off"
 # More threads than cores: programs on several simulated devices wait for each other inside.
 os.environ.setdefault("NPROC", "16")
-# Tests compile much and compute little. Without LLVM's passes a PPO update compiles in a quarter
-# of the time; XLA's own passes, and so what is computed, stay. Set XLA_FLAGS= to test without.
+# Tests compile much and compute little. Without LLVM's passes, and with XLA's older emitters of
+# fusions, a PPO update compiles in a tenth of the time; XLA's own passes, and so what is computed,
+# stay. Set XLA_FLAGS= to test without.
 os.environ.setdefault(
-    "XLA_FLAGS", "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
+    "XLA_FLAGS",
+    "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
+    " --xla_backend_extra_options=xla_cpu_disable_new_fusion_emitters",
 )
 
 import jax
@@ -20,6 +23,8 @@ import pytest
 from purerl.engine.programs import compile_programs
 
 jax.config.update("jax_num_cpu_devices", 8)
+# Tracing makes objects by the million, few of them garbage: look for it seldom.
+gc.set_threshold(100_000, 20, 20)
 
 
 def pytest_addoption(parser):
