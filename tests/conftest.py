@@ -64,6 +64,15 @@ def _few_programs():
 
 
 @pytest.fixture
+def optimised(monkeypatch):
+    """The programs of a test that learns for long are optimised as a user's are.
+
+    XLA has read XLA_FLAGS long ago; `cpu_options` now finds in it nothing that it would leave alone.
+    """
+    monkeypatch.setenv("XLA_FLAGS", "")
+
+
+@pytest.fixture
 def strict_ranks():
     """No broadcasting of arrays of different rank, which hides mistaken axes.
 
