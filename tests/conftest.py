@@ -65,9 +65,10 @@ def _few_programs():
 
 @pytest.fixture
 def optimised(monkeypatch):
-    """The programs of a test that learns for long are optimised as a user's are.
+    """A test's programs are optimised as a user's are: where it learns for long, or compares the
+    bits of different programs, which round alike only then.
 
-    XLA has read XLA_FLAGS long ago; `cpu_options` now finds in it nothing that it would leave alone.
+    XLA has read XLA_FLAGS long ago; `cpu_options` finds nothing in it now that it must leave alone.
     """
     monkeypatch.setenv("XLA_FLAGS", "")
 
