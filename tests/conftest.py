@@ -8,13 +8,10 @@ from pathlib import Path
 os.environ["PURERL_CACHE"] = "off"
 # More threads than cores: programs on several simulated devices wait for each other inside.
 os.environ.setdefault("NPROC", "16")
-# Tests compile much and compute little. Without LLVM's passes, and with XLA's older emitters of
-# fusions, a PPO update compiles in a tenth of the time; XLA's own passes, and so what is computed,
-# stay. Set XLA_FLAGS= to test without.
+# Tests compile much and compute little. Without LLVM's passes a PPO update compiles in a quarter
+# of the time; XLA's own passes, and so what is computed, stay. Set XLA_FLAGS= to test without.
 os.environ.setdefault(
-    "XLA_FLAGS",
-    "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
-    " --xla_backend_extra_options=xla_cpu_disable_new_fusion_emitters",
+    "XLA_FLAGS", "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
 )
 
 import jax
@@ -65,8 +62,7 @@ def _few_programs():
 
 @pytest.fixture
 def optimised(monkeypatch):
-    """A test's programs are optimised as a user's are: where it learns for long, or compares the
-    bits of different programs, which round alike only then.
+    """The programs of a test that learns for long are optimised as a user's are.
 
     XLA has read XLA_FLAGS long ago; `cpu_options` finds nothing in it now that it must leave alone.
     """

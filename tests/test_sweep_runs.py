@@ -40,9 +40,7 @@ def traced(tmp_path_factory):
     """2 learning rates x 2 gravities x 3 seeds, in one program."""
     path = tmp_path_factory.mktemp("runs") / "traced"
     flags = ["--seeds", "3", "--sweep", "learning_rate=1e-4,0.01", "--sweep", "gravity=9.8,20"]
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("XLA_FLAGS", "")  # as the fixture `optimised` does
-        assert go(*flags, "--run-dir", path) == 0
+    assert go(*flags, "--run-dir", path) == 0
     return path
 
 
@@ -84,7 +82,6 @@ def test_a_sweep_writes_tables_and_pictures(traced):
     ]  # fmt: skip
 
 
-@pytest.mark.usefixtures("optimised")
 def test_a_configuration_is_what_it_is_alone(traced, tmp_path):
     """A row of the sweep is the run with its numbers, bit for bit in a population of one size."""
     best = rows(traced / "sweep.csv")[0]

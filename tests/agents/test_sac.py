@@ -295,7 +295,6 @@ def test_target_noise_is_clipped_and_actions_stay_in_bounds():
     )
 
 
-@pytest.mark.usefixtures("optimised")
 def test_td3_with_one_critic_no_delay_and_no_smoothing_is_ddpg():
     """Bit for bit, through collecting and learning, with what each of the three changes seen."""
     same = {

@@ -51,7 +51,6 @@ def test_a_population_over_devices_equals_one_device(case, devices):
     assert changed(one.evaluation, several.evaluation) == []
 
 
-@pytest.mark.usefixtures("optimised")
 def test_any_number_of_devices_gives_the_same_bits():
     """Of two and more, and of members that run in turn or in groups of one size."""
     two, eight = (on("feed-forward", n, population_batch=1) for n in (2, 8))
@@ -121,7 +120,6 @@ def test_the_check_vma_trap():
     assert changed(row(first.state, 1), row(second.state, 1))
 
 
-@pytest.mark.usefixtures("optimised")
 def test_a_checkpoint_of_eight_devices_resumes_on_others(tmp_path):
     """On four bit for bit, on one to rounding."""
     case, options = CASES["feed-forward"], {"seeds": MEMBERS, "population_batch": 1, "log_every": 1}
