@@ -20,6 +20,8 @@ import pytest
 from purerl.engine.programs import compile_programs
 
 jax.config.update("jax_num_cpu_devices", 8)
+# Tracing makes objects by the million, few of them garbage: look for it seldom.
+gc.set_threshold(100_000, 20, 20)
 
 
 def pytest_addoption(parser):
@@ -56,6 +58,15 @@ def _few_programs():
         compile_programs.cache_clear()
         jax.clear_caches()
         gc.collect()
+
+
+@pytest.fixture
+def optimised(monkeypatch):
+    """The programs of a test that learns for long are optimised as a user's are.
+
+    XLA has read XLA_FLAGS long ago; `cpu_options` finds nothing in it now that it must leave alone.
+    """
+    monkeypatch.setenv("XLA_FLAGS", "")
 
 
 @pytest.fixture

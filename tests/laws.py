@@ -1,7 +1,8 @@
 """The laws that every agent keeps: one function each, given a Case, failing by an assertion.
 
 An agent joins by one Case in `tests/agents/test_laws.py`. All laws of a Case share their compiled
-programs: one for MEMBERS abreast, one for MEMBERS in turn, and one for a member alone.
+programs: those of the engine for MEMBERS abreast, and the same functions, compiled without the
+engine, for MEMBERS in turn and for a member alone.
 """
 
 import contextlib
@@ -21,8 +22,11 @@ from purerl.engine import train
 from purerl.engine.placement import place
 from purerl.engine.population import keys, population
 from purerl.engine.programs import (
+    Evaluation,
     Programs,
+    RunState,
     compile_programs,
+    cpu_options,
     evaluate_program,
     init_program,
     iterate_program,
@@ -30,7 +34,7 @@ from purerl.engine.programs import (
 from purerl.engine.record import METRICS, MetricsFile
 from purerl.engine.result import Result
 from purerl.engine.train import MAX_EPISODE_STEPS
-from purerl.types import Agent, Clock
+from purerl.types import Agent, Clock, Metrics
 
 MEMBERS = 2
 UPDATES = 6  # of a run: enough for chunks of 1, 2, 3 and 6
@@ -145,10 +149,37 @@ def _programs(agent: Agent) -> Programs:
     return compile_programs(agent, place(MEMBERS, devices=1), EPISODES, limit, structure)
 
 
-def _inputs(agent: Agent) -> tuple[Any, Any]:
-    """(keys, hparams) of MEMBERS members."""
-    members = population(agent.hparams, MEMBERS)
+def _inputs(agent: Agent, seeds: Any = MEMBERS) -> tuple[Any, Any]:
+    """(keys, hparams) of members."""
+    members = population(agent.hparams, seeds)
     return keys(members.seeds), jax.tree.map(jnp.asarray, members.hparams)
+
+
+def _two_iterations(agent: Agent, seeds: Any) -> tuple[RunState, Metrics, Any]:
+    """(state, metrics, inputs) of members in turn after a run of two iterations."""
+    inputs, number = _inputs(agent, seeds), jnp.int32
+    rows = len(inputs[0])
+    compiled = lambda program: jax.jit(program, compiler_options=cpu_options(2))
+    state = compiled(init_program(agent, rows, 1))(*inputs)
+    iterate = compiled(iterate_program(agent, rows, 1))
+    return *iterate(state, *inputs, number(0), number(2), number(2)), inputs
+
+
+@functools.cache
+def in_turn(case: Case) -> tuple[RunState, Metrics, Evaluation]:
+    """MEMBERS in turn after two iterations, computed with every check that JAX has."""
+    agent = case.make()
+    strict = contextlib.ExitStack()
+    strict.enter_context(jax.debug_key_reuse(True))
+    strict.enter_context(jax.numpy_rank_promotion("raise"))
+    if case.finite:
+        strict.enter_context(jax.debug_nans(True))
+    # In turn, not abreast: JAX 0.11 takes every vmap of a scan over keys for a reuse of them.
+    with strict:
+        state, metrics, (member_keys, hparams) = _two_iterations(agent, MEMBERS)
+        evaluate = jax.jit(evaluate_program(agent, MEMBERS, EPISODES, 3))
+        found = evaluate(state.train.learner, member_keys, hparams, jnp.int32(2))
+    return state, metrics, found
 
 
 # The laws.
@@ -215,20 +246,7 @@ def acts_in_the_action_space(case: Case) -> None:
 
 def keys_ranks_and_numbers_are_clean(case: Case) -> None:
     """No key is used twice, no rank is promoted, no NaN arises: in the agent and the engine."""
-    agent, number = case.make(), jnp.int32
-    member_keys, hparams = _inputs(agent)
-    strict = contextlib.ExitStack()
-    strict.enter_context(jax.debug_key_reuse(True))
-    strict.enter_context(jax.numpy_rank_promotion("raise"))
-    if case.finite:
-        strict.enter_context(jax.debug_nans(True))
-    # In turn, not abreast: JAX 0.11 takes every vmap of a scan over keys for a reuse of them.
-    with strict:
-        state = jax.jit(init_program(agent, MEMBERS, 1))(member_keys, hparams)
-        iterate = jax.jit(iterate_program(agent, MEMBERS, 1))
-        state, metrics = iterate(state, member_keys, hparams, number(0), number(2), number(2))
-        evaluate = jax.jit(evaluate_program(agent, MEMBERS, EPISODES, 3))
-        found = evaluate(state.train.learner, member_keys, hparams, number(2))
+    _, metrics, found = in_turn(case)
     assert all(np.isfinite(x).all() for x in jax.tree.leaves((metrics, found)))
 
 
@@ -300,12 +318,12 @@ def companions_do_not_matter(case: Case) -> None:
 
 def alone_is_the_same(case: Case) -> None:
     """A member alone equals its row: to rounding, and bit for bit where both run in turn."""
-    alone = run(case, 2, seeds=[1])
+    alone, *_ = _two_iterations(case.make(), [1])
     together = run(case, 2)
-    assert furthest(row(together.state, 1), row(alone.state, 0)) < ROUNDING
-    assert furthest(row(together.state, 0), row(alone.state, 0)) > 10 * ROUNDING
-    in_turn = run(case, 2, population_batch=1)
-    assert changed(row(in_turn.state, 1), row(alone.state, 0)) == []
+    assert furthest(row(together.state, 1), row(alone, 0)) < ROUNDING
+    assert furthest(row(together.state, 0), row(alone, 0)) > 10 * ROUNDING
+    state, *_ = in_turn(case)
+    assert changed(row(state, 1), row(alone, 0)) == []
 
 
 def sweeps_equal_scalars(case: Case) -> None:

@@ -368,13 +368,13 @@ def test_a_full_disk_is_one_clear_error(environment, tmp_path):
     """No file may grow beyond 40 kB: metrics.csv meets that first, as it would a full disk."""
     run_dir = tmp_path / "run"
     limited = environment | {"PURERL_CACHE": "off", "LIMIT": "40000"}
-    err = fault(run_dir, launch(limited, *start_of(run_dir, 200), script=limiter(tmp_path)))
+    err = fault(run_dir, launch(limited, *start_of(run_dir, 60), script=limiter(tmp_path)))
     newest = steps_in(run_dir)[-1]
     assert f"goes on from iteration {newest}" in err
     code, out, err = finish(launch(environment, "--resume", run_dir))
     assert (code, err) == (0, "")
     assert f"resumed at step {newest * UNIT:,}" in out
-    assert steps_in(run_dir)[-1] == 200
+    assert steps_in(run_dir)[-1] == 60
 
 
 @pytest.mark.slow

@@ -78,8 +78,8 @@ def alone(*flags):
 @pytest.mark.slow
 def test_two_processes_train_a_population_and_survive_a_kill(tmp_path):
     """As one process does; killed in the middle, the other ends at once, and --resume goes on."""
-    flags = ["--seeds", "8", "--total-steps", "256000", "--checkpoint-every", "12800",
-             "--eval-every", "64000"]  # fmt: skip
+    flags = ["--seeds", "8", "--total-steps", "128000", "--checkpoint-every", "6400",
+             "--eval-every", "32000"]  # fmt: skip
     one, two = tmp_path / "one", tmp_path / "two"
     processes = pair(*flags, "--run-dir", str(two))
     deadline = time.monotonic() + 200
@@ -98,7 +98,7 @@ def test_two_processes_train_a_population_and_survive_a_kill(tmp_path):
     (_, out, _), (_, other, _) = both_ended_well(pair("--resume", str(two)))
     assert re.search(r"^resumed at step [\d,]+$", out, re.M)
     assert "4 x cpu in 2 processes" in out
-    assert "evaluation after 256,000 steps" in out
+    assert "evaluation after 128,000 steps" in out
     assert "evaluation" not in other  # the first alone prints and writes
     code, _, err = alone(*flags, "--run-dir", str(one))
     assert code == 0, err

@@ -8,6 +8,7 @@ import pytest
 import purerl
 from purerl.agents import alphazero
 from purerl.agents.alphazero import Batch, Config
+from purerl.engine.programs import cpu_options
 from purerl.envs import games
 from purerl.networks import Network
 from purerl.ops import returns
@@ -41,11 +42,13 @@ def test_the_loss_is_least_at_the_targets():
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("optimised")
 def test_tic_tac_toe_is_seldom_lost_to_perfect_play():
     env = purerl.make("game/tic_tac_toe", opponent="minimax")
     agent = alphazero.make(env, Config(num_simulations=32))
     total = 60
-    state, update = agent.init(KEY, agent.hparams), jax.jit(agent.update, donate_argnums=1)
+    state = agent.init(KEY, agent.hparams)
+    update = jax.jit(agent.update, donate_argnums=1, compiler_options=cpu_options(2))
     for i in range(total):
         clock = Clock(jnp.int32(i), jnp.int32(total))
         state, _ = update(jax.random.fold_in(KEY, i), state, agent.hparams, clock)
@@ -69,7 +72,7 @@ def matches(agent, learner, count):
         start = state, obs, key, jnp.zeros(count), jnp.ones(count, bool)
         return jax.lax.while_loop(lambda x: x[4].any(), body, start)[3]
 
-    return jax.jit(play)(jax.random.key(7))
+    return jax.jit(play, compiler_options=cpu_options(2))(jax.random.key(7))
 
 
 @pytest.mark.parametrize(

@@ -27,6 +27,7 @@ REPLAYED = {**TABLE, "batch_size": 128, "capacity": 102_400, "learning_starts": 
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("optimised")
 @pytest.mark.parametrize("limit", [None, 7])
 @pytest.mark.parametrize("n", [1, 3])
 def test_a_table_converges_to_the_optimal_values(n, limit):
@@ -46,6 +47,7 @@ def test_a_table_converges_to_the_optimal_values(n, limit):
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("optimised")
 def test_pqn_s_table_converges_to_the_optimal_values():
     env = RandomMDP(1, 7)
     config = pqn.Config(**TABLE, unroll_length=32, num_epochs=1, layer_norm=False)
@@ -172,6 +174,7 @@ def test_a_categorical_distribution_begins_with_expecting_nothing(options):
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("optimised")
 @pytest.mark.parametrize("distribution", ["categorical", "quantile"])
 def test_the_distribution_of_returns_is_learnt(distribution):
     """Wasserstein distance below 0.1 from 0, 1, 1.8 and 2.8, a quarter each."""

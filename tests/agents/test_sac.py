@@ -382,6 +382,7 @@ class Walk:
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("optimised")
 @pytest.mark.parametrize("module", [td3, ddpg, sac])
 def test_the_best_action_and_its_value_through_truncations(module):
     """The best action is 3, worth 1 / (1 - 0.9) = 10; ending with the episode it would be 4.1."""
@@ -410,6 +411,7 @@ def test_the_best_action_and_its_value_through_truncations(module):
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("optimised")
 @pytest.mark.parametrize("temperature", [1.0, 3.0])
 def test_the_soft_fixed_point_is_that_of_soft_value_iteration(temperature):
     env = RandomMDP(1, 7)
