@@ -78,11 +78,13 @@ def main(
 
 
 def _suite(argv: list[str], default_env: str) -> str:
-    """The suite of `--env`, or of the run that is resumed."""
+    """The suite of `--env`, or of the run that is resumed: of a bare name the first that has it."""
     resumed = flag_value(argv, "--resume")
     env = read_config(Path(resumed))["env"]["name"] if resumed else flag_value(argv, "--env")
-    name = default_env if env is None or "/" not in env else env
-    return name.split("/")[0] if name.split("/")[0] in FLAGS else default_env.split("/")[0]
+    usual, name = default_env.split("/")[0], env or default_env
+    suites = [usual, *FLAGS]
+    having = [s for s in suites if name.startswith(f"{s}/") or f"{s}/{name}" in envs.registered()]
+    return having[0] if having else usual
 
 
 def _fail(error: Any, code: int) -> int:

@@ -226,6 +226,15 @@ def test_a_person_plays(run):
     assert sum(said[2].count(mark) for mark in "XO") == said[2].count("O") == 1
 
 
+def test_a_name_without_its_suite_is_found_where_it_is(capsys):
+    """Othello is pgx's alone, where only random moves are an opponent; tic-tac-toe is ours too."""
+    start = ["--opponent", "minimax", "--seeds", "0", "--env"]
+    assert main(alphazero, None, "game/tic_tac_toe", [*start, "othello"]) == 2
+    assert "opponent='minimax': must be one of random" in capsys.readouterr().err
+    assert main(alphazero, None, "game/tic_tac_toe", [*start, "tic_tac_toe"]) == 2
+    assert "seeds=0" in capsys.readouterr().err
+
+
 def test_what_cannot_be_is_said_in_one_line(monkeypatch, capsys):
     make = purerl.make
     assert line_of(lambda: make("pgx/hex", opponent="one_ply")) == (
