@@ -105,8 +105,8 @@ def q_function(
     def init(key: Key) -> Any:
         params = variables(key)["params"]
         head = params["value" if module.dueling else "advantage"]
-        bias = head["bias"].reshape(-1, module.atoms) + prior
-        head["bias"] = bias.reshape(-1)
+        bias = head["bias"].reshape(-1, module.atoms)
+        head["bias"] = (bias + jnp.broadcast_to(prior, bias.shape)).reshape(-1)
         return {"params": params}
 
     def apply(params: Any, obs: jax.Array, noise: Any = ()) -> jax.Array:
