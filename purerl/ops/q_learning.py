@@ -46,8 +46,8 @@ def nothing_expected(support: jax.Array) -> jax.Array:
     """[Z]: logits that expect about nothing: the mass is at the atom nearest to 0 and by it.
 
     Logits of zeros expect the middle of the support, an optimism that only shrinks by the discount
-    with each update of the target network. After 300,000 steps of SpaceInvaders (75 updates) the
-    last episodes of C51 returned 33 from the middle and 62 from here.
+    with each update of the target network. Of 16 runs of C51 on CartPole the worst returns 500 from
+    here (`python -m benchmarks learning c51-cartpole`), where from the middle it was 176.
     """
     nearest = jnp.clip(0.0, support[0], support[-1])
     return -20.0 * jnp.abs(support - nearest) / (support[-1] - support[0])
