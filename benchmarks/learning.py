@@ -42,6 +42,10 @@ class Task:
 
 
 GYMNAX, BRAX = "experiments/ppo_gymnax.py", "experiments/ppo_brax.py"
+LIKE_BRAX = (
+    "--batch-size 512 --hidden-sizes 256 256 --capacity 1048576 --learning-starts 8192"
+    " --critic-learning-rate 6e-4 --actor-learning-rate 6e-4 --target-entropy -0.5"
+)
 TASKS = {
     "ppo-inverted_pendulum": Task(f"{BRAX} --seeds 64", 990),
     "ppo-cartpole": Task(f"{GYMNAX} --env CartPole-v1 --seeds 16", 495),
@@ -77,6 +81,25 @@ TASKS = {
     "sac-inverted_pendulum": Task("experiments/sac_brax.py --seeds 16", 950),
     "sac-hopper": Task("experiments/sac_brax.py --env hopper --seeds 4", None),
     "sac-halfcheetah": Task("experiments/sac_brax.py --env halfcheetah --seeds 4", None),
+    # The same with others' settings, which make eight times as many gradient steps of several times
+    # the work on hopper: two seeds, half the steps. Those of hopper are Brax's, in the notebook
+    # training.ipynb of https://github.com/google/brax; for halfcheetah it has none, these are of
+    # https://github.com/EMI-Group/evorl, configs/agent/exp/sac/brax.
+    "sac-hopper-brax": Task(
+        f"experiments/sac_brax.py --env hopper --seeds 2 --total-steps 500000 {LIKE_BRAX}"
+        " --num-envs 128 --num-updates 64 --discount 0.997 --reward-scale 30",
+        None,
+    ),
+    "sac-halfcheetah-evorl": Task(
+        f"experiments/sac_brax.py --env halfcheetah --seeds 2 {LIKE_BRAX}"
+        " --num-envs 256 --num-updates 32 --discount 0.95 --temperature fixed"
+        " --initial-temperature 0.2",
+        None,
+    ),
+    "ppo-hopper-million": Task(f"{BRAX} --env hopper --seeds 4 --total-steps 1000000", None),
+    "ppo-halfcheetah-million": Task(
+        f"{BRAX} --env halfcheetah --seeds 4 --total-steps 1000000", None
+    ),
     # Against perfect play 0 is not one loss; of wins 1 and losses -1, 0.6 is four games of five.
     "alphazero-tic_tac_toe": Task("experiments/alphazero.py --eval-episodes 1000", 0.0),
     "alphazero-connect_four": Task(
