@@ -80,21 +80,47 @@ def cross_entropy(logits: jax.Array, probs: jax.Array) -> jax.Array:
     return -(probs * jax.nn.log_softmax(logits)).sum(-1)
 
 
+@jax.custom_vjp
 def quantile_huber(
     quantiles: jax.Array, targets: jax.Array, kappa: jax.Array | float = 1.0
 ) -> jax.Array:
     """[N]: the quantile Huber loss of [N, Z] quantiles against samples [N, Z'] of the target.
 
     Dabney et al. 2018, https://arxiv.org/abs/1710.10044, eq. 10 and algorithm 1: the sum over
-    quantiles, at the middles of Z equal parts of [0, 1], of the mean over the samples.
+    quantiles, at the middles of Z equal parts of [0, 1], of the mean over the samples. Only the
+    quantiles have a gradient, which is written out so that both sums are products with a vector:
+    XLA's CPU backend adds up a last axis number by number, and takes four times as long.
     """
+    error, weight = _errors(quantiles, targets)
+    clipped = jnp.clip(error, -kappa, kappa)
+    return _mean(weight * clipped * (error - 0.5 * clipped) / kappa).sum(-1)
+
+
+def _quantile_forward(quantiles, targets, kappa):
+    return quantile_huber(quantiles, targets, kappa), (quantiles, targets, kappa)
+
+
+def _quantile_backward(residuals, g):
+    quantiles, targets, kappa = residuals
+    error, weight = _errors(quantiles, targets)
+    return -g[:, None] * _mean(weight * jnp.clip(error, -kappa, kappa) / kappa), None, None
+
+
+quantile_huber.defvjp(_quantile_forward, _quantile_backward)
+
+
+def _errors(quantiles: jax.Array, targets: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """[N, Z, Z'] of every sample from every quantile, and what too high or too low counts."""
     size = quantiles.shape[-1]
     middle = ((jnp.arange(size) + 0.5) / size).reshape(1, -1, 1)
-    error = targets[:, None, :] - quantiles[:, :, None]  # [N, Z, Z']
-    small = jnp.minimum(jnp.abs(error), kappa)
-    huber = small * (jnp.abs(error) - 0.5 * small) / kappa
-    weight = jnp.abs(middle - (error < 0.0))
-    return (weight * huber).mean(-1).sum(-1)
+    error = targets[:, None, :] - quantiles[:, :, None]
+    return error, jnp.abs(middle - (error < 0.0))
+
+
+def _mean(terms: jax.Array) -> jax.Array:
+    """[N, Z] over the last axis of [N, Z, Z'], as a product; the barrier, so that it stays one."""
+    size = terms.shape[-1]
+    return jax.lax.optimization_barrier(terms) @ jnp.full((size,), 1.0 / size)
 
 
 def huber(error: jax.Array) -> jax.Array:

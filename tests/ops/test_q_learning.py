@@ -86,6 +86,29 @@ def test_quantile_huber_equals_brute_force():
     np.testing.assert_allclose(found, expected, rtol=1e-5)
 
 
+def test_the_gradient_of_quantile_huber_is_that_of_its_formula():
+    """Which is written out; kappa below and above most errors, and traced as it is in agents."""
+    quantiles, targets = RNG.normal(size=(4, 5)), RNG.normal(size=(4, 7)) * 2
+    row_weights = jnp.asarray(RNG.uniform(size=4), jnp.float32)
+
+    def plain(theta, kappa):
+        error = targets[:, None, :] - theta[:, :, None]
+        inside = jnp.abs(error) <= kappa
+        huber = jnp.where(inside, 0.5 * error**2, kappa * (jnp.abs(error) - 0.5 * kappa))
+        middle = (jnp.arange(5) + 0.5) / 5
+        loss = jnp.abs(middle[None, :, None] - (error < 0.0)) * huber / kappa
+        return (row_weights * loss.mean(-1).sum(-1)).sum()
+
+    def ours(theta, kappa):
+        return (row_weights * q_learning.quantile_huber(theta, targets, kappa)).sum()
+
+    for kappa in (0.1, 1.0, 10.0):
+        at = jnp.asarray(quantiles, jnp.float32), jnp.float32(kappa)
+        np.testing.assert_allclose(ours(*at), plain(*at), rtol=1e-5)
+        found = jax.jit(jax.grad(ours))(*at)
+        np.testing.assert_allclose(found, jax.grad(plain)(*at), rtol=1e-5, atol=1e-6)
+
+
 def test_quantile_huber_is_least_at_the_quantiles():
     samples = jnp.asarray(RNG.exponential(5.0, (1, 4000)))  # broad, so that kappa hardly matters
     quantiles = jnp.zeros((1, 4))
