@@ -1,7 +1,9 @@
 """Whole sweeps from the command line: what they print and write, and that they can be resumed."""
 
+import contextlib
 import csv
 import dataclasses
+import io
 import json
 import re
 import shlex
@@ -45,12 +47,19 @@ def traced(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def grouped(tmp_path_factory):
-    """2 learning rates x 2 numbers of environments x 2 seeds: two programs."""
+def printed(tmp_path_factory):
+    """2 learning rates x 2 numbers of environments x 2 seeds, two programs: directory and text."""
     path = tmp_path_factory.mktemp("runs") / "grouped"
     flags = ["--seeds", "2", "--sweep", "learning_rate=1e-4,0.01", "--sweep", "num_envs=4,8"]
-    assert go(*flags, "--run-dir", path) == 0
-    return path
+    text = io.StringIO()
+    with contextlib.redirect_stdout(text):
+        assert go(*flags, "--run-dir", path) == 0
+    return path, text.getvalue()
+
+
+@pytest.fixture
+def grouped(printed):
+    return printed[0]
 
 
 def test_a_sweep_writes_tables_and_pictures(traced):
@@ -136,9 +145,8 @@ def test_config_fields_are_groups(grouped):
     assert load(grouped / "num_envs=8").population.size == 4
 
 
-def test_each_group_is_announced(tmp_path, capsys):
-    assert go("--sweep", "num_envs=4,8", "--run-dir", tmp_path / "run") == 0
-    text = capsys.readouterr().out
+def test_each_group_is_announced(printed):
+    _, text = printed
     assert re.findall(r"^group .*$", text, re.M) == [
         "group 1 of 2: num_envs=4", "group 2 of 2: num_envs=8"
     ]  # fmt: skip

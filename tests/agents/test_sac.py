@@ -250,7 +250,7 @@ def test_the_experiments_of_the_variants_run(variant, suite, tmp_path, monkeypat
     script = Path(__file__).parents[2] / "experiments" / f"{variant}_{suite}.py"
     small = "--total-steps 128 --num-rounds 32 --learning-starts 80 --eval-every 0"
     small += " --eval-episodes 1 --batch-size 8 --capacity 64 --hidden-sizes 8"
-    small += " --episode-length 10" if suite == "brax" else ""
+    small += " --env fast --episode-length 10" if suite == "brax" else ""
     monkeypatch.setattr(
         sys, "argv", [str(script), *small.split(), "--run-dir", str(tmp_path / "r")]
     )
