@@ -21,7 +21,7 @@ from purerl.engine.plan import Plan
 from purerl.engine.record import CONFIG, describe, read_config
 from purerl.engine.report import combine, together
 from purerl.engine.train import prepare
-from purerl.errors import UsageError
+from purerl.errors import UsageError, nearest
 from purerl.flags import (
     FLAGS,
     NOT_SETTINGS,
@@ -83,7 +83,10 @@ def _suite(argv: list[str], default_env: str) -> str:
     env = read_config(Path(resumed))["env"]["name"] if resumed else flag_value(argv, "--env")
     usual, name = default_env.split("/")[0], env or default_env
     suites = [usual, *FLAGS]
-    having = [s for s in suites if name.startswith(f"{s}/") or f"{s}/{name}" in envs.registered()]
+    names = {s: [x for x in envs.registered() if x.startswith(f"{s}/")] for s in suites}
+    having = [s for s in suites if name.startswith(f"{s}/") or f"{s}/{name}" in names[s]]
+    # A mistyped name is answered by the first suite that has one like it.
+    having += [s for s in suites if nearest(name, names[s])]
     return having[0] if having else usual
 
 

@@ -235,6 +235,17 @@ def test_a_name_without_its_suite_is_found_where_it_is(capsys):
     assert "seeds=0" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("typed", "meant"),
+    [("otello", "pgx/othello"), ("tic_tac_to", "game/tic_tac_toe"), ("CartPol-v1", "gymnax/Cart")],
+)
+def test_a_mistyped_name_without_its_suite_is_answered_by_the_suite_that_has_it(
+    typed, meant, capsys
+):
+    assert main(alphazero, None, "game/tic_tac_toe", ["--env", typed]) == 2
+    assert f"did you mean {meant}" in capsys.readouterr().err
+
+
 def test_what_cannot_be_is_said_in_one_line(monkeypatch, capsys):
     make = purerl.make
     assert line_of(lambda: make("pgx/hex", opponent="one_ply")) == (
