@@ -48,6 +48,7 @@ class Config:
     batch_size: int = 256  # transitions of one gradient step
     capacity: int = 100_000  # steps that are kept, of all environments
     learning_starts: int = 1_000  # environment steps of random actions, before the first gradient
+    n_step: int = 1  # rewards summed before the value of what follows
     hidden_sizes: tuple[int, ...] = (256, 256)  # features of each dense layer
     activation: Literal["tanh", "relu", "swish"] = "relu"  # after each layer
     layer_norm: bool = False  # in the critic, before each activation
@@ -184,8 +185,9 @@ def _make(env: Environment, config: Config) -> Agent:
 
     def learn(drawn: Chance, number, learner: Learner, experience: Experience, hparams: HParams):
         """U gradient steps on rows drawn at once."""
-        index = ring.uniform(drawn.numbers, experience.replay, (number + 1) * length, 1)
-        batch = ring.transitions(experience.replay, index, 1, hparams.discount)
+        replay, n = experience.replay, config.n_step
+        index = ring.uniform(drawn.numbers, replay, (number + 1) * length, n)
+        batch = ring.transitions(replay, index, n, hparams.discount)
         batch = batch._replace(
             obs=see(learner, batch.obs),
             next_obs=see(learner, batch.next_obs),
@@ -249,4 +251,4 @@ def check(env: Environment, config: Config) -> None:
     """Raise UsageError for a setting that cannot be."""
     check_settings(config)
     check_actions(env.name, env.action_space, "DDPG")
-    check_replay(config)
+    check_replay(config, config.n_step)

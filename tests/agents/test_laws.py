@@ -89,7 +89,7 @@ CASES = [
         "td3-pendulum",
         td3,
         "gymnax/Pendulum-v1",
-        td3.Config(**REPLAY),
+        td3.Config(**REPLAY, n_step=2),
         sweep=("target_noise", (0.1, 0.2)),
     ),
     Case(
