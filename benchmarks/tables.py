@@ -16,6 +16,7 @@ SHOWN = (  # of learning.json, in the README
     "ppo-breakout",
     "dqn-cartpole",
     "sac-pendulum",
+    "sac-hopper",
     "muzero-cartpole",
 )
 SPEEDS = (  # file, entry, what it is, what is counted, beside whom
