@@ -15,7 +15,8 @@ from typing import Any
 OFTEN = {
     "num_envs": 1, "unroll_length": 1, "num_updates": 20, "policy_period": 20,
     "actor_values": "mean", "critic_learning_rate": 3e-4, "actor_learning_rate": 3e-4,
-    "target_rate": 0.005, "n_step": 1, "batch_size": 256, "learning_starts": 5_000,
+    "target_rate": 0.005, "n_step": 1, "discount": 0.99, "batch_size": 256,
+    "learning_starts": 5_000,
 }  # fmt: skip
 LIKE_MUJOCO = {
     "total_steps": 125_000, "capacity": 125_000, "hidden_sizes": (256, 256), "normalize_obs": False,
