@@ -280,6 +280,24 @@ def test_the_actor_and_the_temperature_wait_for_the_last_of_the_gradient_steps()
 # --- TD3 and DDPG
 
 
+@pytest.mark.parametrize("module", [td3, ddpg])
+def test_rewards_of_n_steps_are_what_is_learnt_from(module):
+    """With a target that never moves a critic's loss is of n rewards: of one, if n were ignored."""
+    losses = []
+    for n in (1, 20):
+        config = module.Config(
+            num_envs=4, n_step=n, num_rounds=32, batch_size=64, capacity=4_000,
+            learning_starts=100, hidden_sizes=(8,),
+        )  # fmt: skip
+        agent = module.make(purerl.make(PENDULUM), config)
+        hparams = agent.hparams._replace(target_rate=0.0, critic_learning_rate=0.0)
+        _, metrics = jax.jit(agent.update)(
+            KEY, agent.init(KEY, hparams), hparams, purerl.types.Clock(jnp.int32(0), jnp.int32(1))
+        )
+        losses.append(float(metrics["loss/critic"]))
+    assert losses[1] > 20 * losses[0] > 0.0  # nearly 400 times, being of squares
+
+
 def test_target_noise_is_clipped_and_actions_stay_in_bounds():
     hparams = td3.HParams(target_noise=0.2, target_noise_clip=0.3)
     noise = 10.0 * jax.random.normal(KEY, (1000, 2))

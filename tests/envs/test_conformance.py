@@ -14,7 +14,7 @@ from purerl.envs.gymnax import Gymnax
 from purerl.envs.probes import Truncation
 
 # Uncompiled, one step of these takes longer than all their other laws.
-SLOW_EAGER = ("Asterix-MinAtar", "Breakout-MinAtar", "Freeway-MinAtar", "Seaquest-MinAtar")
+SLOW_EAGER = ("Asterix-MinAtar", "Freeway-MinAtar", "Seaquest-MinAtar")
 
 
 @pytest.mark.parametrize("name", [n for n in gymnax.names() if "MNIST" not in n])
