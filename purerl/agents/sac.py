@@ -274,7 +274,11 @@ def _make(env: Environment, config: Config) -> Agent:
         def step(learner: Learner, now):
             batch, draw, count = now
             params, states = learner.params, learner.opt_states
-            goal = backup(params, learner.target, batch, actor, critic, config, draw)
+            # Once, not in each kernel that reads it: those XLA would split over threads, each time
+            # moving what follows to another core.
+            goal = jax.lax.optimization_barrier(
+                backup(params, learner.target, batch, actor, critic, config, draw)
+            )
             gradient = jax.value_and_grad(critic_loss, has_aux=True)
             (loss, value), grads = gradient(params.critics, goal, batch, critic, config, draw)
             updates, state = adam.critics.update(grads, states.critics)

@@ -107,7 +107,8 @@ def _to_words(x: jax.Array) -> jax.Array:
 def _from_words(words: jax.Array, dtype: str, size: int) -> jax.Array:
     """uint32 [..., W] -> [..., size] of that type."""
     if dtype == "bool":
-        place = jnp.arange(WORD, dtype=jnp.uint32).reshape((1,) * words.ndim + (WORD,))
+        bits = min(size, WORD)  # of few flags no others are worked out
+        place = jnp.arange(bits, dtype=jnp.uint32).reshape((1,) * words.ndim + (bits,))
         numbers = ((words[..., None] >> place) & 1).astype(bool)
     else:
         each = jnp.dtype(dtype).itemsize
