@@ -1,6 +1,7 @@
 """Agents of continuous actions, and discrete SAC: fixed points, gradients, identities, errors."""
 
 import dataclasses
+import re
 import runpy
 import sys
 from pathlib import Path
@@ -13,8 +14,10 @@ import pytest
 from tables import RandomMDP, trained
 
 import purerl
-from purerl.agents import ddpg, sac, sac_discrete, td3
+from purerl.agents import ddpg, dqn, sac, sac_discrete, td3
+from purerl.engine.placement import place
 from purerl.engine.population import check_bounds, population
+from purerl.engine.programs import compile_programs
 from purerl.engine.record import read_config
 from purerl.envs import TimeStep
 from purerl.errors import UsageError
@@ -531,3 +534,22 @@ def test_discrete_spaces_of_integers_are_not_continuous():
     object.__setattr__(integers, "action_space", Discrete(3))
     with pytest.raises(UsageError, match="needs continuous actions"):
         td3.make(integers)
+
+
+@pytest.mark.skipif(jax.default_backend() != "cpu", reason="of XLA's threads on a CPU")
+@pytest.mark.parametrize(("module", "env"), [(sac, PENDULUM), (dqn, "gymnax/CartPole-v1")])
+def test_no_kernel_of_a_small_update_is_split_over_threads(module, env):
+    """XLA splits what it takes to be much arithmetic, however little is left when it is fused. The
+    threads meet after each such kernel, and what follows may go on on another core, which has
+    nothing of it in its cache: with three of them SAC was slower on two cores than on one.
+    """
+    settings = module.Config(
+        num_envs=4, batch_size=256, capacity=1024, hidden_sizes=(64, 64), learning_starts=256
+    )
+    agent = module.make(purerl.make(env), settings)
+    text = compile_programs(agent, place(1, devices=1), 1, 1).iterate.as_text()
+    assert "outer_dimension_partitions" in text, "XLA says it in other words now"
+    products = lambda computation: len(re.findall(r" dot\(|calls=%?\S*ynn|ynn_fusion", computation))
+    update = max(text.split("\n}"), key=products)
+    assert products(update) > 10
+    assert re.findall(r'%(\S+) = .*outer_dimension_partitions":\["', update) == []
