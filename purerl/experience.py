@@ -92,6 +92,7 @@ def rounds(
     clock: Clock,
     num_rounds: int,
     first: int,
+    remember: Callable[..., Any] | None = None,
 ) -> tuple[Any, Any, Metrics]:
     """Scan `num_rounds` rounds, of which those before round `first` of the run only collect.
 
@@ -99,13 +100,17 @@ def rounds(
 
     Args:
       collect: (drawn, number, learnt, lived) -> (learnt, lived, metrics).
-      learn: (drawn, number, learnt, lived) -> (learnt, metrics).
+      learn: (drawn, number, learnt, lived) -> (learnt, metrics), or where there is `remember`
+        (learnt, found, metrics).
       learnt: what learning changes; small, as it passes through the `lax.cond`.
       lived: what only collecting changes: the Experience.
       drawn: all that is random, drawn before, leaves [num_rounds, ...].
       clock: in iterations of `num_rounds` rounds each.
       num_rounds: of one iteration.
       first: the round of the run that learns first.
+      remember: (lived, found, learned) -> lived: what learning changes of what was lived; bool []
+        `learned` says whether it did this round. Not in `learn`: XLA copies what a `lax.cond`
+        changes, in each round all of it.
 
     Returns:
       (learnt, lived, metrics): those named `episode/*` summed, all others averaged, over rounds.
@@ -115,8 +120,11 @@ def rounds(
         (learnt, lived), (drawn, number) = state, now
         learnt, lived, metrics = collect(drawn, number, learnt, lived)
         ask = lambda: learn(drawn, number, learnt, lived)
-        blank = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), jax.eval_shape(ask)[1])
-        learnt, terms = jax.lax.cond(number >= first, ask, lambda: (learnt, blank))
+        blank = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), jax.eval_shape(ask)[1:])
+        learned = number >= first
+        learnt, *found, terms = jax.lax.cond(learned, ask, lambda: (learnt, *blank))
+        if remember is not None:
+            lived = remember(lived, *found, learned)
         return (learnt, lived), metrics | terms
 
     numbers = clock.step * num_rounds + jnp.arange(num_rounds, dtype=jnp.int32)

@@ -217,9 +217,9 @@ def _make(env: Environment, config: Config, q: QFunction | None) -> Agent:
         noise = draw(jax.random.split(loss_key, config.num_updates))
         return Chance(chances(act_key, restart, num_envs, length, behaviour), numbers, noise)
 
-    def live(drawn: Chance, number, learnt, experience: Experience, restart, hparams, clock):
+    def live(drawn: Chance, number, learner: Learner, actor: Actor, restart, hparams, clock):
         """K steps of every environment, into the ring."""
-        learner, priority = learnt
+        priority = actor.priorities
         share = number / (clock.total * config.num_rounds)
         epsilon = q_learning.linear_epsilon(
             share, hparams.exploration_fraction, hparams.epsilon_end
@@ -232,16 +232,17 @@ def _make(env: Environment, config: Config, q: QFunction | None) -> Agent:
             return action, action
 
         experience, _, metrics = collect(
-            drawn.steps, env, behave, experience, number * length, hparams.env_params, restart
+            drawn.steps, env, behave, actor.experience, number * length, hparams.env_params, restart
         )
         if isinstance(priority, Priorities):
             priority = priorities.insert(priority, capacity, number * length, length, n)
         learner = Learner(learner.params, learner.target, learner.opt_state, epsilon)
-        return (learner, priority), experience, metrics
+        return learner, Actor(experience, priority), metrics
 
-    def learn(drawn: Chance, number, learnt, experience: Experience, hparams, clock):
-        """U gradient steps on rows drawn at once."""
-        (learner, priority), replay = learnt, experience.replay
+    def learn(drawn: Chance, number, learner: Learner, actor: Actor, hparams, clock):
+        """U gradient steps on rows drawn at once; of these, the index and what is to be their
+        priority."""
+        replay, priority = actor.experience.replay, actor.priorities
         time = (number + 1) * length  # steps of each environment that are in the ring
         if isinstance(priority, Priorities):
             chosen = priorities.draw(drawn.numbers, priority, capacity, time)
@@ -276,11 +277,15 @@ def _make(env: Environment, config: Config, q: QFunction | None) -> Agent:
         counts = (number - first) * config.num_updates + 1 + jnp.arange(config.num_updates)
         now = jax.tree.map(by_update, batch), drawn.noise, counts
         learner, (errors, values) = jax.lax.scan(step, learner, now)
-        if isinstance(priority, Priorities):
-            error = jnp.swapaxes(errors, 0, 1).reshape(-1)
-            error = (error + 1e-6) ** hparams.priority_exponent
-            priority = priorities.update(priority, capacity, index, error)
-        return (learner, priority), {"loss/q": errors.mean(), "value/mean": values.mean()}
+        error = jnp.swapaxes(errors, 0, 1).reshape(-1)
+        found = index, (error + 1e-6) ** hparams.priority_exponent
+        return learner, found, {"loss/q": errors.mean(), "value/mean": values.mean()}
+
+    def remember(actor: Actor, found, learned: jax.Array):
+        if not isinstance(actor.priorities, Priorities):
+            return actor
+        priority = priorities.update(actor.priorities, capacity, *found, learned)
+        return Actor(actor.experience, priority)
 
     def update(
         key: Key, state: TrainState, hparams: HParams, clock: Clock
@@ -291,15 +296,14 @@ def _make(env: Environment, config: Config, q: QFunction | None) -> Agent:
         drawn = jax.vmap(lambda key: chance(key, restart, actor.priorities))(
             jax.random.split(rounds_key, config.num_rounds)
         )
-        learnt, experience, metrics = rounds(
+        learner, actor, metrics = rounds(
             functools.partial(live, restart=restart, hparams=hparams, clock=clock),
             functools.partial(learn, hparams=hparams, clock=clock),
-            (learner, actor.priorities), actor.experience, drawn, clock,
-            num_rounds=config.num_rounds, first=first,
+            learner, actor, drawn, clock,
+            num_rounds=config.num_rounds, first=first, remember=remember,
         )  # fmt: skip
-        learner, priority = learnt
         metrics |= {"policy/epsilon": learner.epsilon}
-        return TrainState(learner, Actor(experience, priority)), metrics
+        return TrainState(learner, actor), metrics
 
     def act(key: Key, learner: Learner, carry: Any, obs: jax.Array, greedy: bool):
         noise_key, key = jax.random.split(key)

@@ -231,24 +231,25 @@ def _make(env: Environment, config: Config, model: Model | None) -> Agent:
         _, value = model.predict(params, model.represent(params, obs))
         return two_hot.decode(value, two_hot.support(config.v_min, config.v_max, config.atoms))
 
-    def live(drawn, number, learnt, experience: Experience, restart: Restart, hparams):
+    def live(drawn, number, learner: Learner, actor: Actor, restart: Restart, hparams):
         """K steps of every environment, each after a search, into the ring."""
-        learner, priority = learnt
+        priority = actor.priorities
 
         def behave(key, obs):
             found = see(learner, key, obs)
             return found.action, Move(found.action, found.weights, found.value)
 
         experience, _, metrics = collect(
-            drawn[0], world, behave, experience, number * length, hparams.env_params, restart
+            drawn[0], world, behave, actor.experience, number * length, hparams.env_params, restart
         )
         if isinstance(priority, Priorities):
             priority = priorities.insert(priority, capacity, number * length, length, span)
-        return (learner, priority), experience, metrics
+        return learner, Actor(experience, priority), metrics
 
-    def learn(drawn, number, learnt, experience: Experience, hparams, clock: Clock):
-        """U gradient steps on sequences drawn at once."""
-        (learner, priority), (_, numbers, keys), replay = learnt, drawn, experience.replay
+    def learn(drawn, number, learner: Learner, actor: Actor, hparams, clock: Clock):
+        """U gradient steps on sequences drawn at once; of these, the index and what is to be their
+        priority."""
+        replay, priority, (_, numbers, keys) = actor.experience.replay, actor.priorities, drawn
         time = (number + 1) * length  # steps of each environment that are in the ring
         if isinstance(priority, Priorities):
             chosen = priorities.draw(numbers, priority, capacity, time)
@@ -292,11 +293,15 @@ def _make(env: Environment, config: Config, model: Model | None) -> Agent:
         by_update = lambda x: jnp.swapaxes(x.reshape(-1, config.num_updates, *x.shape[1:]), 0, 1)
         now = jax.tree.map(by_update, (steps, final, weight)), keys
         learner, (errors, terms) = jax.lax.scan(step, learner, now)
-        if isinstance(priority, Priorities):
-            error = jnp.swapaxes(errors, 0, 1).reshape(-1)
-            error = (error + 1e-6) ** hparams.priority_exponent
-            priority = priorities.update(priority, capacity, index, error)
-        return (learner, priority), {name: x.mean() for name, x in terms.items()}
+        error = jnp.swapaxes(errors, 0, 1).reshape(-1)
+        found = index, (error + 1e-6) ** hparams.priority_exponent
+        return learner, found, {name: x.mean() for name, x in terms.items()}
+
+    def remember(actor: Actor, found, learned: jax.Array):
+        if not isinstance(actor.priorities, Priorities):
+            return actor
+        priority = priorities.update(actor.priorities, capacity, *found, learned)
+        return Actor(actor.experience, priority)
 
     def update(
         key: Key, state: TrainState, hparams: HParams, clock: Clock
@@ -320,14 +325,13 @@ def _make(env: Environment, config: Config, model: Model | None) -> Agent:
             return steps, numbers, search_keys
 
         drawn = jax.vmap(chance)(jax.random.split(rounds_key, config.num_rounds))
-        learnt, experience, metrics = rounds(
+        learner, actor, metrics = rounds(
             functools.partial(live, restart=restart, hparams=hparams),
             functools.partial(learn, hparams=hparams, clock=clock),
-            (learner, actor.priorities), actor.experience, drawn, clock,
-            num_rounds=config.num_rounds, first=first,
+            learner, actor, drawn, clock,
+            num_rounds=config.num_rounds, first=first, remember=remember,
         )  # fmt: skip
-        learner, priority = learnt
-        return TrainState(learner, Actor(experience, priority)), metrics
+        return TrainState(learner, actor), metrics
 
     def act(key: Key, learner: Learner, carry: Any, obs: jax.Array, greedy: bool):
         return see(learner, key, obs, explore=not greedy).action, carry

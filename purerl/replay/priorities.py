@@ -71,10 +71,8 @@ def insert(
     highest = priorities.highest.max()
     ready = time - lookahead + jnp.arange(steps, dtype=jnp.int32)
     fresh = jnp.where(ready >= 0, highest, 0.0)
-    levels = _fill(priorities.levels, length, (time - lookahead) % length, fresh)
-    if lookahead:
-        begin = (time + steps - lookahead) % length
-        levels = _fill(levels, length, begin, jnp.zeros(lookahead))
+    values = jnp.concatenate([fresh, jnp.zeros(lookahead)])[-length:]
+    levels = _fill(priorities.levels, length, (time + steps - values.size) % length, values)
     return Priorities(levels, priorities.highest)
 
 
@@ -103,25 +101,35 @@ def draw(numbers: jax.Array, priorities: Priorities, length: int, time: jax.Arra
     env = node = jnp.zeros(batch, jnp.int32)
     if several:
         env = _child(jnp.broadcast_to(root.reshape(1, -1), (batch, root.size)), numbers[0])
+    children = root.reshape(1, -1)
     for level, number in zip(reversed(levels), numbers[several:], strict=True):
-        width = min(BRANCHES, level.shape[1])
-        column = node.reshape(-1, 1) * width + jnp.arange(width, dtype=jnp.int32).reshape(1, -1)
-        node = node * width + _child(level[env.reshape(-1, 1), column], number)
-    chosen = levels[0][env, node]
+        children = _children(level, env, node)
+        chosen = _child(children, number)
+        node = node * children.shape[1] + chosen
+    chosen = children[jnp.arange(batch), chosen]
     newest = (time - 1) % length
     age = (newest - node) % length  # rows since that step
     return Draw(Index(env, time - 1 - age), chosen / jnp.maximum(root.sum(), 1e-30))
 
 
-def update(priorities: Priorities, length: int, index: Index, priority: jax.Array) -> Priorities:
-    """Set the priorities of steps [M]; where one stands twice, to either."""
+def update(
+    priorities: Priorities,
+    length: int,
+    index: Index,
+    priority: jax.Array,
+    wanted: jax.Array | bool = True,
+) -> Priorities:
+    """Set the priorities of steps [M]; where one stands twice, to either.
+
+    If not bool [] `wanted`, to what they are: a `lax.cond` would copy the tree.
+    """
     node = index.time % length
     env, levels = index.env, list(priorities.levels)
+    priority = jnp.where(wanted, priority, levels[0][env, node])
     levels[0] = levels[0].at[env, node].set(priority)
     for i in range(1, len(levels)):
         node = node // BRANCHES
-        children = node.reshape(-1, 1) * BRANCHES + jnp.arange(BRANCHES, dtype=jnp.int32)[None]
-        sums = levels[i - 1][env.reshape(-1, 1), children].sum(1)
+        sums = _children(levels[i - 1], env, node).sum(1)
         levels[i] = levels[i].at[env, node].set(sums)
     highest = jnp.maximum(priorities.highest, priority.max())
     return Priorities(tuple(levels), highest)
@@ -134,6 +142,13 @@ def importance(draw: Draw, items: jax.Array, beta: jax.Array | float) -> jax.Arr
     """
     weight = (items * jnp.maximum(draw.probability, 1e-30)) ** -beta
     return weight / weight.max()
+
+
+def _children(level: jax.Array, env: jax.Array, node: jax.Array) -> jax.Array:
+    """[M, F]: of the nodes int32 [M] of the environments [M], what they are the sums of in the
+    level below, `level` [B, N F] or [B, F]."""
+    width = min(BRANCHES, level.shape[1])
+    return level.reshape(-1, width)[env * (level.shape[1] // width) + node]
 
 
 def _child(children: jax.Array, number: jax.Array) -> jax.Array:
@@ -155,19 +170,20 @@ def _fill(
     The writes are blocks at a place that all members share, so none becomes a scatter.
     """
     size = values.shape[0]
-    leaves, out = levels[0], []
-    position = jnp.arange(size, dtype=jnp.int32)
-    # What goes past the end of the ring is written at its beginning, by a second block.
-    begin = jnp.minimum(start, length - size)
-    for first, offset in ((begin, begin - start), (jnp.int32(0), length - start)):
-        which = position + offset
-        mine = (which >= 0) & (which < size)
-        new = jnp.where(mine, values[jnp.clip(which, 0, size - 1)], 0.0).reshape(1, -1)
-        leaves = write(
-            leaves, jnp.where(mine.reshape(1, -1), new, read(leaves, first, size)), first
-        )
-    out.append(leaves)
-    spans = ((start, size), (jnp.int32(0), size))
+    # What goes past the end of the ring is at its beginning, in a second block.
+    spans = (jnp.minimum(start, length - size), size), (jnp.int32(0), size)
+    blocks = []
+    for first, n in spans:
+        which = (first - start + jnp.arange(n, dtype=jnp.int32)) % length
+        new = values[jnp.minimum(which, size - 1)].reshape(1, -1)
+        blocks.append(jnp.where((which < size).reshape(1, -1), new, read(levels[0], first, n)))
+    # All that is read of the leaves goes into one array from which all is written, so that it is
+    # read before. In another order XLA would copy the leaves each time.
+    both = jax.lax.optimization_barrier(jnp.concatenate(blocks, 1))
+    leaves = levels[0]
+    for i, (first, n) in enumerate(spans):
+        leaves = write(leaves, both[:, i * n : (i + 1) * n], first)
+    out = [leaves]
     for level in levels[1:]:
         spans = tuple((first // BRANCHES, -(-(n - 1) // BRANCHES) + 1) for first, n in spans)
         for first, n in spans:

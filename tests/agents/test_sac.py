@@ -14,7 +14,7 @@ import pytest
 from tables import RandomMDP, trained
 
 import purerl
-from purerl.agents import ddpg, dqn, sac, sac_discrete, td3
+from purerl.agents import ddpg, dqn, muzero, sac, sac_discrete, td3
 from purerl.engine.placement import place
 from purerl.engine.population import check_bounds, population
 from purerl.engine.programs import compile_programs
@@ -537,14 +537,16 @@ def test_discrete_spaces_of_integers_are_not_continuous():
 
 
 @pytest.mark.skipif(jax.default_backend() != "cpu", reason="of XLA's threads on a CPU")
+@pytest.mark.parametrize("capacity", [1024, 2**18])
 @pytest.mark.parametrize(("module", "env"), [(sac, PENDULUM), (dqn, "gymnax/CartPole-v1")])
-def test_no_kernel_of_a_small_update_is_split_over_threads(module, env):
-    """XLA splits what it takes to be much arithmetic, however little is left when it is fused. The
-    threads meet after each such kernel, and what follows may go on on another core, which has
-    nothing of it in its cache: with three of them SAC was slower on two cores than on one.
+def test_no_kernel_of_a_small_update_is_split_over_threads(module, env, capacity):
+    """XLA splits what it takes to be much arithmetic, however little is left when it is fused, and
+    what it takes to read the whole of a large replay. The threads meet after each such kernel, and
+    what follows may go on on another core, which has nothing of it in its cache: with three of them
+    SAC was slower on two cores than on one.
     """
     settings = module.Config(
-        num_envs=4, batch_size=256, capacity=1024, hidden_sizes=(64, 64), learning_starts=256
+        num_envs=4, batch_size=256, capacity=capacity, hidden_sizes=(64, 64), learning_starts=256
     )
     agent = module.make(purerl.make(env), settings)
     text = compile_programs(agent, place(1, devices=1), 1, 1).iterate.as_text()
@@ -553,3 +555,27 @@ def test_no_kernel_of_a_small_update_is_split_over_threads(module, env):
     update = max(text.split("\n}"), key=products)
     assert products(update) > 10
     assert re.findall(r'%(\S+) = .*outer_dimension_partitions":\["', update) == []
+
+
+@pytest.mark.parametrize(
+    ("module", "env", "settings", "members"),
+    [
+        (sac, PENDULUM, {}, 4),
+        (dqn, "gymnax/CartPole-v1", {"prioritized": True, "n_step": 3}, 1),
+        (dqn, "gymnax/CartPole-v1", {"prioritized": True, "n_step": 3}, 4),
+        (muzero, "gymnax/CartPole-v1", {"prioritized": True, "num_simulations": 2}, 1),
+    ],
+)
+def test_an_update_copies_nothing_as_large_as_the_replay(module, env, settings, members):
+    """A million priorities took longer to copy, five times a round, than DQN to learn from them."""
+    small = {"num_envs": 4, "batch_size": 16, "capacity": 40_000, "learning_starts": 1000}
+    agent = module.make(purerl.make(env), module.Config(**settings, **small))
+    programs = compile_programs(agent, place(members, devices=1), 1, 1)
+    state = jax.eval_shape(lambda: agent.init(jax.random.key(0), agent.hparams))
+    large = [x.shape for x in jax.tree.leaves(state.actor) if x.size >= 40_000]
+    assert len(large) == 1 + bool(settings.get("prioritized"))
+    text = programs.iterate.as_text()
+    for shape in large:
+        made = re.findall(rf"= \w+\[(?:\d+,)?{','.join(map(str, shape))}\]\S* ([\w-]+)\(", text)
+        assert {"parameter", "get-tuple-element"} <= set(made)
+        assert "copy" not in made

@@ -99,6 +99,17 @@ def test_drawn_times_are_those_of_the_rows():
     assert set(np.asarray(drawn.index.time)) == set(range(time - length, time - 2))
 
 
+def test_an_update_that_is_not_wanted_changes_nothing():
+    tree, _ = random_updates(priorities.init(2, 100), 100, 0)
+    index = Index(jnp.array([0, 1, 1]), jnp.array([0, 7, 7]))
+    update = jax.jit(priorities.update, static_argnums=1)
+    same = update(tree, 100, index, jnp.full(3, 1e6), jnp.bool_(False))
+    jax.tree.map(np.testing.assert_array_equal, same, tree)
+    other = update(tree, 100, index, jnp.full(3, 1e6), jnp.bool_(True))
+    assert (other.levels[0][index.env, index.time] == 1e6).all()
+    consistent(other)
+
+
 def test_importance_weights_are_unbiased():
     """With beta 1 the weighted mean over draws is the plain mean over all rows."""
     length = 50
