@@ -37,7 +37,7 @@ from purerl.engine.placement import place
 from purerl.engine.population import population
 from purerl.engine.programs import compile_programs
 from purerl.ops.linear import linear, project
-from purerl.replay import Steps, ring
+from purerl.replay import Steps, priorities, ring
 from purerl.spaces import Box
 from purerl.types import Agent, TrainState
 
@@ -309,7 +309,10 @@ def sac_rates(checkout: Path | None, steps: int, repeats: int) -> None:
 
 
 def replay(capacity: int, repeats: int, calls_each: int = 2000) -> None:
-    """Microseconds of an insert and of a sample of 256 transitions, ours and flashbax's in turn."""
+    """Microseconds of an insert and of a sample of 256 transitions, ours and flashbax's in turn.
+
+    Prioritised: of 256 transitions that are drawn by priority and whose priorities are then set.
+    """
     import flashbax
 
     envs, batch = 16, 256
@@ -353,20 +356,61 @@ def replay(capacity: int, repeats: int, calls_each: int = 2000) -> None:
 
         return jax.lax.scan(one, jnp.float32(0), jax.random.split(key, calls_each))[0]
 
+    length = capacity // envs
+    tree = priorities.insert(priorities.init(envs, length), length, jnp.int32(0), length, 0)
+    ranked = flashbax.make_prioritised_flat_buffer(
+        max_length=capacity, min_length=batch, sample_batch_size=batch, add_batch_size=envs
+    )
+    ranks = ranked.init(item)
+    fill = lambda state, _: (ranked.add(state, items), ())
+    ranks = jax.jit(lambda state: jax.lax.scan(fill, state, length=length)[0])(ranks)
+
+    def our_ranks(tree, key):
+        def one(tree, now):
+            numbers, new = now
+            drawn = priorities.draw(numbers, tree, length, jnp.int32(length))
+            found = checksum(ring.transitions(buffer, drawn.index, 1, 0.99))
+            return priorities.update(tree, length, drawn.index, new), found
+
+        split = jax.random.split(key, calls_each)
+        numbers = jax.vmap(lambda key: priorities.numbers(key, tree, batch))(split)
+        new = jax.random.uniform(key, (calls_each, batch))
+        return jax.lax.scan(one, tree, (numbers, new))
+
+    def their_ranks(ranks, key):
+        def one(ranks, now):
+            key, new = now
+            drawn = ranked.sample(ranks, key)
+            return ranked.set_priorities(ranks, drawn.indices, new), checksum(drawn.experience)
+
+        new = jax.random.uniform(key, (calls_each, batch))
+        return jax.lax.scan(one, ranks, (jax.random.split(key, calls_each), new))
+
     held = {"ours": buffer, "theirs": state}
     inserts = {"ours": our_insert, "theirs": their_insert}
     inserts = {k: jax.jit(f, donate_argnums=0).lower(held[k]).compile() for k, f in inserts.items()}
     samples = {"ours": our_sample, "theirs": their_sample}
     samples = {k: jax.jit(f).lower(held[k], key).compile() for k, f in samples.items()}
 
+    kept = {"ours": tree, "theirs": ranks}
+    ranking = {"ours": our_ranks, "theirs": their_ranks}
+    ranking = {
+        k: jax.jit(f, donate_argnums=0).lower(kept[k], key).compile() for k, f in ranking.items()
+    }
+
     def insert(name: str) -> Any:
         held[name] = inserts[name](held[name])
         return held[name]
+
+    def rank(name: str) -> Any:
+        kept[name], found = ranking[name](kept[name], key)
+        return found
 
     out = provenance(capacity=capacity, envs=envs, batch=batch)
     for kind, calls in (
         ("insert", {name: lambda n=name: insert(n) for name in held}),
         ("sample", {name: lambda n=name: samples[n](held[n], key) for name in held}),
+        ("prioritised", {name: lambda n=name: rank(n) for name in held}),
     ):
         seconds = alternate(calls, repeats)
         micro = {k: statistics.median(t) / calls_each * 1e6 for k, t in seconds.items()}

@@ -174,12 +174,14 @@ def off_policy(results: Results) -> list[str]:
             f" {row.get('ratio', '')} | {f'{updates:,}' if updates else 'not run'} |"
             f" {f'{share:.0%}' if share else 'not run'} |"
         )
-    rows += ["", "Microseconds of 16 steps inserted, and of 256 transitions sampled:", ""]
+    rows += ["", "Microseconds of 16 steps inserted, of 256 transitions sampled, and of 256 drawn"]
+    rows += ["by priority, whose priorities are then set:", ""]
     rows += ["| machine | | capacity | purerl | flashbax | ratio |"]
     rows += ["| --- | --- | ---: | ---: | ---: | ---: |"]
     for machine, entry in rows_of(results, "replay-"):
-        for kind in ("insert", "sample"):
-            row = entry[kind]
+        for kind in ("insert", "sample", "prioritised"):
+            if (row := entry.get(kind)) is None:
+                continue
             rows.append(
                 f"| {machine} | {kind} | {entry['settings']['capacity']:,} |"
                 f" {row['purerl_us']} | {row['flashbax_us']} | {row['ratio']} |"

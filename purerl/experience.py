@@ -85,7 +85,7 @@ def collect(
 
 def rounds(
     collect: Callable[..., tuple[Any, Any, Metrics]],
-    learn: Callable[..., tuple[Any, Metrics]],
+    learn: Callable[..., tuple[Any, ...]],
     learnt: Any,
     lived: Any,
     drawn: Any,

@@ -284,7 +284,8 @@ def _make(env: Environment, config: Config, q: QFunction | None) -> Agent:
     def remember(actor: Actor, found, learned: jax.Array):
         if not isinstance(actor.priorities, Priorities):
             return actor
-        priority = priorities.update(actor.priorities, capacity, *found, learned)
+        index, error = found
+        priority = priorities.update(actor.priorities, capacity, index, error, learned)
         return Actor(actor.experience, priority)
 
     def update(

@@ -1,7 +1,7 @@
 """Proportional priorities: a sum tree with many branches, on the device.
 
 Schaul et al. 2016, https://arxiv.org/abs/1511.05952, section 3.3. A node has `BRANCHES` children
-instead of two, so that a million leaves are three levels deep, and a level is one contiguous read.
+instead of two, so that a million leaves are seven levels deep, and a level is one contiguous read.
 
 Axes: B environments, T rows of the ring, K steps inserted, M drawn, F children of a node.
 """
@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from purerl.replay.ring import Index, read, write
 from purerl.types import Key, pytree
 
-BRANCHES = 64
+BRANCHES = 8  # of 4 to 64 the fastest on a CPU, for rings of 1e4 and of 1e6 steps
 
 
 @pytree
@@ -157,9 +157,11 @@ def _child(children: jax.Array, number: jax.Array) -> jax.Array:
     # A product with a triangle sums faster than a cumulative sum does.
     triangle = jnp.triu(jnp.ones((size, size)))
     sums = jnp.dot(children, triangle, precision=jax.lax.Precision.HIGHEST)
-    past = sums > number.reshape(-1, 1) * sums[:, -1:]
-    # Rounding may leave none past the number: then the first with any mass.
-    return jnp.argmax((children > 0) * (1 + past), 1).astype(jnp.int32)
+    passed = (sums <= number.reshape(-1, 1) * sums[:, -1:]).sum(1)
+    # Rounding may leave none that is not passed: then the last with any mass.
+    places = jnp.arange(size, dtype=jnp.int32).reshape(1, -1)
+    last = jnp.where(children > 0, places, 0).max(1)
+    return jnp.minimum(passed.astype(jnp.int32), last)
 
 
 def _fill(

@@ -139,5 +139,5 @@ def test_inserts_do_not_scatter_under_vmap():
     jaxpr = jax.make_jaxpr(jax.vmap(insert, (0, None)))(wide, jnp.int32(8))
     assert "scatter" not in str(jaxpr)
     draw = lambda numbers, tree, time: priorities.draw(numbers, tree, 5000, time)
-    numbers = jnp.zeros((4, 4, 8))
+    numbers = jnp.zeros((4, *priorities.numbers(jax.random.key(0), tree, 8).shape))
     assert "scatter" not in str(jax.make_jaxpr(jax.vmap(draw, (0, 0, None)))(numbers, wide, 9))
