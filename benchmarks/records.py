@@ -9,6 +9,7 @@ import json
 import os
 import platform
 import re
+import re
 import subprocess
 import time
 from pathlib import Path
@@ -45,6 +46,13 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+def processor() -> str:
+    """The model's name, as far as the system tells: machines of one name can differ in it."""
+    about = Path("/proc/cpuinfo")
+    named = re.search(r"model name\s*: (.+)", about.read_text()) if about.exists() else None
+    return named[1].strip() if named else platform.processor() or platform.machine()
+
+
 def commit() -> str | None:
     """The commit that is checked out, with "+changes" where files differ; None without git.
 
@@ -72,6 +80,7 @@ def provenance(**settings: Any) -> dict[str, Any]:
         "versions": {**versions, "python": platform.python_version()},
         "device": jax.devices()[0].device_kind,
         "cores": cores(),
+        "processor": processor(),
         "commit": commit(),
         "date": time.strftime("%Y-%m-%d"),
     }

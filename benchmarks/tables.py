@@ -186,6 +186,12 @@ def off_policy(results: Results) -> list[str]:
                 f"| {machine} | {kind} | {entry['settings']['capacity']:,} |"
                 f" {row['purerl_us']} | {row['flashbax_us']} | {row['ratio']} |"
             )
+    for machine, entries in results.items():
+        by_processor: dict[str, list[str]] = {}
+        for name, row in entries.items():
+            by_processor.setdefault(row.get("processor", "one not noted"), []).append(name)
+        said = [f"{', '.join(names)} on {kind}" for kind, names in sorted(by_processor.items())]
+        rows += ["", f"{machine}, by processor: {'; '.join(said)}."]
     return rows
 
 

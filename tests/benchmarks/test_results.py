@@ -75,7 +75,8 @@ def test_entries_say_what_they_were_measured_with(results):
     one = entries["one"]
     assert one["settings"] == {"members": 3}
     assert one["versions"].keys() == {"purerl", "jax", "jaxlib", "python"}
-    assert one.keys() >= {"device", "cores", "commit", "date"}
+    assert one.keys() >= {"device", "cores", "processor", "commit", "date"}
+    assert one["processor"]
     assert '"a": [1.0, 2.0]' in path.read_text()  # a list of numbers is a line
     assert records.read("made-up") == {records.here(): entries}
 
