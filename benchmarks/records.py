@@ -9,7 +9,6 @@ import json
 import os
 import platform
 import re
-import re
 import subprocess
 import time
 from pathlib import Path

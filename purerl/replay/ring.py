@@ -20,7 +20,7 @@ from purerl.replay.words import Layout, layout
 from purerl.types import pytree, static
 
 FEW = 2**13  # numbers, which one core reads in less time than two need to meet
-MANY = 2**15  # numbers; XLA splits what reads 2**17 of them, which four members abreast have
+MANY = 2**17  # numbers; XLA splits what it takes to read as many
 
 
 class Steps(NamedTuple):
@@ -249,7 +249,7 @@ def _gather(buffer: jax.Array, env: jax.Array, slot: jax.Array) -> jax.Array:
 
 def take(buffer: jax.Array, at: jax.Array) -> jax.Array:
     """Rows of `buffer` [N, W]: int32 [M] -> [M, W]; there is no check that `at` is below N."""
-    few_of_many = at.size * buffer.shape[1] <= FEW and buffer.size > MANY
+    few_of_many = at.size * buffer.shape[1] <= FEW and buffer.size >= MANY
     ways = {"cpu": _take_in_place} if few_of_many else {}
     return jax.lax.platform_dependent(buffer, at, default=_take, **ways)
 
