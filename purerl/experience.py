@@ -103,7 +103,7 @@ def rounds(
       learn: (drawn, number, learnt, lived) -> (learnt, metrics), or where there is `remember`
         (learnt, found, metrics).
       learnt: what learning changes; small, as it passes through the `lax.cond`.
-      lived: what only collecting changes: the Experience.
+      lived: what collecting changes, and `remember`: the Experience, and what belongs to it.
       drawn: all that is random, drawn before, leaves [num_rounds, ...].
       clock: in iterations of `num_rounds` rounds each.
       num_rounds: of one iteration.

@@ -157,11 +157,12 @@ def _child(children: jax.Array, number: jax.Array) -> jax.Array:
     # A product with a triangle sums faster than a cumulative sum does.
     triangle = jnp.triu(jnp.ones((size, size)))
     sums = jnp.dot(children, triangle, precision=jax.lax.Precision.HIGHEST)
-    passed = (sums <= number.reshape(-1, 1) * sums[:, -1:]).sum(1)
-    # Rounding may leave none that is not passed: then the last with any mass.
     places = jnp.arange(size, dtype=jnp.int32).reshape(1, -1)
+    past = sums > number.reshape(-1, 1) * sums[:, -1:]
+    first = jnp.where((children > 0) & past, places, size).min(1)
+    # Rounding may leave none past the number: then the last with any mass.
     last = jnp.where(children > 0, places, 0).max(1)
-    return jnp.minimum(passed.astype(jnp.int32), last)
+    return jnp.minimum(first, last)
 
 
 def _fill(

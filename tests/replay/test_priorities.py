@@ -99,6 +99,21 @@ def test_drawn_times_are_those_of_the_rows():
     assert set(np.asarray(drawn.index.time)) == set(range(time - length, time - 2))
 
 
+def test_what_has_no_priority_is_never_drawn():
+    """Not at the ends of the numbers, where rounding could."""
+    length, batch = 1000, 512
+    rng = np.random.default_rng(0)
+    value = jnp.asarray(rng.gamma(0.5, size=2 * length) * (rng.random(2 * length) < 0.1))
+    env, slot = (x.ravel().astype(np.int32) for x in np.meshgrid([0, 1], np.arange(length)))
+    index = Index(jnp.asarray(env), jnp.asarray(slot))
+    tree = priorities.update(priorities.init(2, length), length, index, jnp.float32(value))
+    numbers = priorities.numbers(jax.random.key(0), tree, batch)
+    ends = jnp.asarray([0.0, 1e-38, 0.5, 1 - 2**-24], jnp.float32)
+    for drawn in (numbers, ends[rng.integers(0, 4, numbers.shape)]):
+        found = priorities.draw(drawn, tree, length, jnp.int32(length)).index
+        assert (tree.levels[0][found.env, found.time] > 0).all()
+
+
 def test_an_update_that_is_not_wanted_changes_nothing():
     tree, _ = random_updates(priorities.init(2, 100), 100, 0)
     index = Index(jnp.array([0, 1, 1]), jnp.array([0, 7, 7]))
