@@ -240,8 +240,7 @@ def _make(env: Environment, config: Config, q: QFunction | None) -> Agent:
         return learner, Actor(experience, priority), metrics
 
     def learn(drawn: Chance, number, learner: Learner, actor: Actor, hparams, clock):
-        """U gradient steps on rows drawn at once; of these, the index and what is to be their
-        priority."""
+        """U gradient steps on rows drawn at once; found: their index and priorities, if any."""
         replay, priority = actor.experience.replay, actor.priorities
         time = (number + 1) * length  # steps of each environment that are in the ring
         if isinstance(priority, Priorities):
@@ -277,8 +276,10 @@ def _make(env: Environment, config: Config, q: QFunction | None) -> Agent:
         counts = (number - first) * config.num_updates + 1 + jnp.arange(config.num_updates)
         now = jax.tree.map(by_update, batch), drawn.noise, counts
         learner, (errors, values) = jax.lax.scan(step, learner, now)
-        error = jnp.swapaxes(errors, 0, 1).reshape(-1)
-        found = index, (error + 1e-6) ** hparams.priority_exponent
+        found = ()
+        if isinstance(priority, Priorities):
+            error = jnp.swapaxes(errors, 0, 1).reshape(-1)
+            found = index, (error + 1e-6) ** hparams.priority_exponent
         return learner, found, {"loss/q": errors.mean(), "value/mean": values.mean()}
 
     def remember(actor: Actor, found, learned: jax.Array):

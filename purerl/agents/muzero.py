@@ -247,8 +247,7 @@ def _make(env: Environment, config: Config, model: Model | None) -> Agent:
         return learner, Actor(experience, priority), metrics
 
     def learn(drawn, number, learner: Learner, actor: Actor, hparams, clock: Clock):
-        """U gradient steps on sequences drawn at once; of these, the index and what is to be their
-        priority."""
+        """U gradient steps on sequences drawn at once; found: their index and priorities, if any."""
         replay, priority, (_, numbers, keys) = actor.experience.replay, actor.priorities, drawn
         time = (number + 1) * length  # steps of each environment that are in the ring
         if isinstance(priority, Priorities):
@@ -293,8 +292,10 @@ def _make(env: Environment, config: Config, model: Model | None) -> Agent:
         by_update = lambda x: jnp.swapaxes(x.reshape(-1, config.num_updates, *x.shape[1:]), 0, 1)
         now = jax.tree.map(by_update, (steps, final, weight)), keys
         learner, (errors, terms) = jax.lax.scan(step, learner, now)
-        error = jnp.swapaxes(errors, 0, 1).reshape(-1)
-        found = index, (error + 1e-6) ** hparams.priority_exponent
+        found = ()
+        if isinstance(priority, Priorities):
+            error = jnp.swapaxes(errors, 0, 1).reshape(-1)
+            found = index, (error + 1e-6) ** hparams.priority_exponent
         return learner, found, {name: x.mean() for name, x in terms.items()}
 
     def remember(actor: Actor, found, learned: jax.Array):
