@@ -247,7 +247,7 @@ def _make(env: Environment, config: Config, model: Model | None) -> Agent:
         return learner, Actor(experience, priority), metrics
 
     def learn(drawn, number, learner: Learner, actor: Actor, hparams, clock: Clock):
-        """U gradient steps on sequences drawn at once; found: their index and priorities, if any."""
+        """U gradient steps on sequences drawn at once; found: index and priorities, if any."""
         replay, priority, (_, numbers, keys) = actor.experience.replay, actor.priorities, drawn
         time = (number + 1) * length  # steps of each environment that are in the ring
         if isinstance(priority, Priorities):
