@@ -263,14 +263,12 @@ def _take_in_place(buffer: jax.Array, at: jax.Array) -> jax.Array:
 
     XLA's CPU backend takes a few rows of a large array for a read of all of it, and splits that
     over threads. They meet after it, and what follows may go on on another core, which has nothing
-    of it in its cache. What is written in place into something larger is never split: with a
-    replay of a million steps a round of DQN takes four fifths of the time.
+    of it in its cache. What is written in place into something larger is never split.
     """
     larger = jnp.zeros((1, at.size + 1, buffer.shape[1]), buffer.dtype)
     start = jax.lax.optimization_barrier(jnp.int32(0))  # of a known one XLA makes something else
-    return jax.lax.optimization_barrier(write(larger, _take_plainly(buffer, at)[None], start))[
-        0, :-1
-    ]
+    written = write(larger, _take_plainly(buffer, at)[None], start)
+    return jax.lax.optimization_barrier(written)[0, :-1]
 
 
 def _like(number: int, x: jax.Array) -> jax.Array:

@@ -567,7 +567,7 @@ def test_no_kernel_of_a_small_update_is_split_over_threads(module, env, capacity
     ],
 )
 def test_an_update_copies_nothing_as_large_as_the_replay(module, env, settings, members):
-    """A million priorities took longer to copy, five times a round, than DQN to learn from them."""
+    """What a `lax.cond` changes is, and what is written before all reads of it are known done."""
     small = {"num_envs": 4, "batch_size": 16, "capacity": 40_000, "learning_starts": 1000}
     agent = module.make(purerl.make(env), module.Config(**settings, **small))
     programs = compile_programs(agent, place(members, devices=1), 1, 1)
