@@ -116,10 +116,12 @@ def rounds(
       (learnt, lived, metrics): those named `episode/*` summed, all others averaged, over rounds.
     """
 
+    traced_once = jax.jit(learn, inline=True)  # below for its shapes, then for its sake
+
     def round(state: Any, now: Any):
         (learnt, lived), (drawn, number) = state, now
         learnt, lived, metrics = collect(drawn, number, learnt, lived)
-        ask = lambda: learn(drawn, number, learnt, lived)
+        ask = lambda: traced_once(drawn, number, learnt, lived)
         blank = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), jax.eval_shape(ask)[1:])
         learned = number >= first
         learnt, *found, terms = jax.lax.cond(learned, ask, lambda: (learnt, *blank))

@@ -103,11 +103,8 @@ def chances(
       (noise, Chance), leaves [T, ...].
     """
 
-    def draw(key):
-        act_key, env_key = jax.random.split(key)
-        return noise(act_key), chance(env_key, restart, num_envs)
-
-    return jax.vmap(draw)(jax.random.split(key, length))
+    act_keys, env_keys = jax.random.split(key, (2, length))
+    return jax.vmap(noise)(act_keys), jax.vmap(lambda key: chance(key, restart, num_envs))(env_keys)
 
 
 def play(

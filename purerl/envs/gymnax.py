@@ -1,11 +1,16 @@
 """gymnax's environments behind the contract. https://github.com/RobertTLange/gymnax
 
-gymnax is imported when the first of its environments is made: it imports matplotlib, and takes
-three times as long as jax.
+gymnax is imported when the first of its environments is made, and what it draws with when it first
+draws: that takes three times as long as importing jax.
 """
 
+import contextlib
 import dataclasses
+import importlib
 import inspect
+import sys
+import types
+from collections.abc import Iterator
 from typing import Any
 
 import jax
@@ -162,7 +167,8 @@ def names() -> tuple[str, ...]:
 
 def _construct(env_id: str, kwargs: dict[str, Any]) -> tuple[Any, Any]:
     """gymnax's environment and its parameters, from arguments meant for either."""
-    import gymnax
+    with _imported_later("seaborn", "matplotlib.pyplot"):
+        import gymnax
     from gymnax import registration
 
     constructor = inspect.signature(registration._registry[env_id]).parameters
@@ -185,6 +191,30 @@ def _construct(env_id: str, kwargs: dict[str, Any]) -> tuple[Any, Any]:
             close = " or ".join(nearest(name, allowed) or sorted(allowed))
             raise UsageError(f"{name}: no argument of env='gymnax/{env_id}'; did you mean {close}?")
     return env, dataclasses.replace(defaults, **settings)
+
+
+class _Later(types.ModuleType):
+    """A module that is imported when something in it is first asked for."""
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):  # asked of every module by who looks for the source of something
+            raise AttributeError(name)
+        if sys.modules.get(self.__name__) is self:
+            del sys.modules[self.__name__]
+        return getattr(importlib.import_module(self.__name__), name)
+
+
+@contextlib.contextmanager
+def _imported_later(*names: str) -> Iterator[None]:
+    """What is imported within gets a `_Later` for these modules; nobody else does."""
+    absent = [name for name in names if name not in sys.modules]
+    sys.modules.update({name: _Later(name) for name in absent})
+    try:
+        yield
+    finally:
+        for name in absent:
+            if isinstance(sys.modules.get(name), _Later):
+                del sys.modules[name]
 
 
 def _space(space: Any, dtype: np.dtype | None) -> Space:

@@ -131,12 +131,17 @@ def test_a_parameter_that_cannot_be_swept():
     )
 
 
-def test_importing_purerl_imports_neither_library_and_making_prints_nothing(tmp_path):
+def test_what_is_not_needed_is_not_imported_and_making_prints_nothing(tmp_path):
     program = (
         "import sys, purerl\n"
         "assert not {'brax', 'gymnax', 'mujoco', 'matplotlib', 'pgx'} & set(sys.modules)\n"
         "purerl.make('brax/halfcheetah', backend='spring')\n"
         "purerl.make('gymnax/CartPole-v1')\n"
+        "assert not {'seaborn', 'scipy.stats', 'matplotlib.pyplot'} & set(sys.modules)\n"
+        "from gymnax.environments.misc import pong\n"
+        "assert len(pong.sns.color_palette()) > 0  # imported when it is used\n"
+        "import matplotlib.pyplot\n"
+        "assert matplotlib.pyplot.figure is pong.plt.figure\n"
     )
     path = {"PYTHONPATH": ":".join(sys.path), "PATH": ""}
     run = subprocess.run(
