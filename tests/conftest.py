@@ -11,10 +11,7 @@ os.environ.setdefault("NPROC", "16")
 # Tests compile much and compute little. Without LLVM's passes a PPO update compiles in a quarter
 # of the time; XLA's own passes, and so what is computed, stay. Set XLA_FLAGS= to test without.
 os.environ.setdefault(
-    "XLA_FLAGS",
-    "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true "
-    # Kernels made without MLIR: those of a round of DQN in two thirds of the time.
-    "--xla_backend_extra_options=xla_cpu_disable_new_fusion_emitters=true",
+    "XLA_FLAGS", "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
 )
 
 import jax

@@ -31,9 +31,10 @@ REPLAYED = {**TABLE, "batch_size": 128, "capacity": 102_400, "learning_starts": 
 @pytest.mark.parametrize("limit", [None, 7])
 @pytest.mark.parametrize("n", [1, 3])
 def test_a_table_converges_to_the_optimal_values(n, limit):
-    """With n > 1 the data must be mostly those of the policy that is valued."""
+    """With n > 1 the data must be those of the policy that is valued: the replay forgets others."""
     env = RandomMDP(1, limit)
-    config = dqn.Config(**REPLAYED, n_step=n, target_period=20, double=False)
+    replay = REPLAYED | {"capacity": 102_400 if n == 1 else 25_600}
+    config = dqn.Config(**replay, n_step=n, target_period=20, double=False)
     hparams = {"discount": 0.8, "learning_rate": 0.03, "target_rate": 1.0}
     hparams |= {"epsilon_end": 1.0 if n == 1 else 0.02, "exploration_fraction": 0.3}
     learner = trained(dqn, env, config, hparams, updates=100)
@@ -42,7 +43,7 @@ def test_a_table_converges_to_the_optimal_values(n, limit):
     if n == 1:
         np.testing.assert_allclose(found, optimal, atol=0.1)
     else:
-        np.testing.assert_allclose(found.max(1), optimal.max(1), atol=0.25)
+        np.testing.assert_allclose(found.max(1), optimal.max(1), atol=0.1)
     np.testing.assert_array_equal(found.argmax(1), optimal.argmax(1))
 
 
