@@ -335,8 +335,7 @@ def cpu_options(optimisation: int) -> dict[str, Any]:
 
 @contextlib.contextmanager
 def _no_collections() -> Iterator[None]:
-    """Python does not look for garbage: tracing makes objects by the hundred thousand, few of them
-    garbage, and looking takes a quarter of its time."""
+    """Python does not look for garbage: tracing makes many objects that stay, and looks in vain."""
     enabled = gc.isenabled()
     gc.disable()
     try:
@@ -347,7 +346,7 @@ def _no_collections() -> Iterator[None]:
 
 
 def _finite(tree: Any) -> jax.Array:
-    # In one array: a kernel or two for each leaf take XLA a twentieth of an iteration's compiling.
+    # In one array, as each kernel takes time to compile, and there would be two for each leaf.
     floats = [x.ravel() for x in jax.tree.leaves(tree) if jnp.issubdtype(x.dtype, jnp.floating)]
     return jnp.isfinite(jnp.concatenate([*floats, jnp.zeros(1)])).all()
 

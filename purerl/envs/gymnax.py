@@ -1,7 +1,7 @@
 """gymnax's environments behind the contract. https://github.com/RobertTLange/gymnax
 
 gymnax is imported when the first of its environments is made, and what it draws with when it first
-draws: that takes three times as long as importing jax.
+draws, which takes longer than all the rest of it.
 """
 
 import contextlib

@@ -157,7 +157,7 @@ def test_programs_are_compiled_once_and_sized():
 
 @pytest.mark.parametrize("members", [1, 3])
 def test_a_program_is_traced_once(members, monkeypatch):
-    """What is asked for its shapes is not traced again to run: half the time before compiling."""
+    """What is asked for its shapes is not traced again to run."""
     counts = collections.Counter()
 
     def counted(name, function):
