@@ -8,6 +8,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from purerl.envs import Environment, Restart, VectorState, reset_batch
 from purerl.replay import Ring, Steps, ring
@@ -46,6 +47,16 @@ def begin(
     obs = jax.ShapeDtypeStruct(world.obs.shape[1:], world.obs.dtype)
     example = Steps(obs, action, number, flag, flag)
     return Experience(world, ring.init(example, num_envs, capacity, env.max_episode_steps))
+
+
+def action_noise(key: Key, shape: tuple[int, ...]) -> tuple[jax.Array, jax.Array]:
+    """(standard normal, uniform in (-1, 1)), float32 [*shape]; the key is consumed.
+
+    For the policy's noise, and for a random action before learning starts. They are one number read
+    in two ways: of a step only one of them is used.
+    """
+    number = jax.random.uniform(key, shape, minval=np.nextafter(np.float32(-1.0), np.float32(0.0)))
+    return np.float32(np.sqrt(2.0)) * jax.lax.erf_inv(number), number
 
 
 def collect(

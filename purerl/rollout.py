@@ -12,7 +12,6 @@ from purerl.envs.environment import (
     ResetMode,
     Restart,
     VectorState,
-    chance,
     restarts,
     step_batch,
 )
@@ -74,37 +73,41 @@ def unroll(
     Returns:
       (state, carry, Rollout, metrics of the episodes that ended).
     """
-    num_envs = state.start.shape[0]
-    pool_key, scan_key = jax.random.split(key)
-    restart = restarts(pool_key, env, num_envs, params, reset_mode)
-    drawn = chances(scan_key, restart, num_envs, length)
+    restart, drawn = chances(key, env, state.start.shape[0], (length,), params, reset_mode)
     return play(drawn, env, act, state, carry, params, restart)
 
 
 def chances(
     key: Key,
-    restart: Restart,
+    env: Environment,
     num_envs: int,
-    length: int,
-    noise: Callable[[Key], Any] = lambda key: key,
-) -> tuple[Any, Chance]:
-    """All that is random in `length` steps, for `play`; the key is consumed.
+    shape: tuple[int, ...],
+    params: EnvParams,
+    reset_mode: ResetMode,
+    noise: Callable[[Key, tuple[int, ...]], Any] = jax.random.split,
+) -> tuple[Restart, tuple[Any, Chance]]:
+    """All that is random in steps, for `play`; the key is consumed.
 
-    Drawn at once: on a CPU a random number more in a loop takes as long as a small product.
+    Drawn at once, from as few keys as there are kinds of it: on a CPU a random number more in a
+    loop takes as long as a small product, and every level of keys is a loop more to compile.
 
     Args:
       key: consumed.
-      restart: where ended episodes start again.
+      env: what is lived in.
       num_envs: B.
-      length: T.
-      noise: (key) -> what the policy is to get in one step, by default the key itself.
+      shape: axes of steps: (T,), or (R, K) for R rounds of K.
+      params: float parameters of the environment.
+      reset_mode: where ended episodes start again, see `restarts`.
+      noise: (key, shape) -> what the policy is to get, leaves [*shape, ...]; by default keys.
 
     Returns:
-      (noise, Chance), leaves [T, ...].
+      (where ended episodes start again, (noise, Chance) with leaves [*shape, ...]).
     """
-
-    act_keys, env_keys = jax.random.split(key, (2, length))
-    return jax.vmap(noise)(act_keys), jax.vmap(lambda key: chance(key, restart, num_envs))(env_keys)
+    pool_key, act_key, step_key, restart_key = jax.random.split(key, 4)
+    restart = restarts(pool_key, env, num_envs, params, reset_mode)
+    rows = (*shape, num_envs)
+    chance = Chance(jax.random.split(step_key, rows), restart.draw(restart_key, rows))
+    return restart, (noise(act_key, shape), chance)
 
 
 def play(

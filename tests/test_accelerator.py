@@ -182,7 +182,7 @@ def test_rows_are_drawn_as_often_as_their_priorities_say():
 
     @jax.jit
     def often(key):
-        numbers = priorities.numbers(key, tree, draws)
+        numbers = priorities.numbers(key, tree, (draws,))
         draw = priorities.draw(numbers, tree, length, jnp.int32(length))
         row = draw.index.env * length + draw.index.time
         return jnp.bincount(row, length=envs * length), draw.probability, row

@@ -181,8 +181,7 @@ def _make(env: Environment, config: Config, network: Network | None) -> Agent:
             updates, opt_state = adam.update(grads, learner.opt_state, learner.params)
             return Learner(optax.apply_updates(learner.params, updates), opt_state), terms
 
-        shuffle = lambda key: batching.shuffle(key, length, num_envs)
-        order = jax.vmap(shuffle)(jax.random.split(shuffle_key, config.num_epochs))
+        order = batching.shuffles(shuffle_key, config.num_epochs, length, num_envs)
         order = order.reshape(config.num_epochs * config.num_minibatches, -1)
         learner, terms = jax.lax.scan(minibatch, learner, order)
         metrics |= {name: x.mean() for name, x in terms.items()}

@@ -19,7 +19,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from purerl.envs import Environment, Restart, restarts
+from purerl.envs import Environment, Restart
 from purerl.errors import UsageError, check_settings
 from purerl.experience import Experience, begin, collect, rounds
 from purerl.networks import QFunction, check_torso, q_function
@@ -95,7 +95,7 @@ class Actor:
 
 
 class Chance(NamedTuple):
-    """All that is random in one round, drawn before: for K steps, for U N rows, noise for U losses.
+    """All that is random in one round, drawn before: for K steps, U N rows, U times 3 networks.
 
     On a CPU random numbers in a loop cost more than the products they go into.
     """
@@ -201,21 +201,23 @@ def _make(env: Environment, config: Config, q: QFunction | None) -> Agent:
         learner = Learner(params, target, opt_state, jnp.float32(1.0))
         return TrainState(learner, Actor(experience, priority))
 
-    def chance(key: Key, restart: Restart, memory: Any) -> Chance:
-        """All that is random in one round."""
-        act_key, rows_key, loss_key = jax.random.split(key, 3)
-
-        def behaviour(key):
-            noise_key, key = jax.random.split(key)
-            return q.noise(noise_key), jax.random.uniform(key, (2, num_envs))
-
-        if config.prioritized:
-            numbers = priorities.numbers(rows_key, memory, rows)
+    def chance(key: Key, priority: Any, params: EnvParams) -> tuple[Restart, Chance]:
+        """Where episodes start again, and all that is random in one iteration, leaves [R, ...]."""
+        steps_key, rows_key, noise_key = jax.random.split(key, 3)
+        rounds, updates = config.num_rounds, config.num_updates
+        noise_keys = jax.random.split(noise_key, (rounds, length + 3 * updates))
+        noise = jax.vmap(jax.vmap(q.noise))
+        acting = noise(noise_keys[:, :length])
+        losses = [noise(noise_keys[:, length + i :: 3]) for i in range(3)]
+        restart, steps = chances(
+            steps_key, env, num_envs, (rounds, length), params, config.reset_mode,
+            lambda key, shape: (acting, jax.random.uniform(key, (*shape, 2, num_envs))),
+        )  # fmt: skip
+        if isinstance(priority, Priorities):
+            numbers = priorities.numbers(rows_key, priority, (rounds, rows))
         else:
-            numbers = jax.random.bits(rows_key, (rows,))
-        draw = jax.vmap(lambda key: [q.noise(key) for key in jax.random.split(key, 3)])
-        noise = draw(jax.random.split(loss_key, config.num_updates))
-        return Chance(chances(act_key, restart, num_envs, length, behaviour), numbers, noise)
+            numbers = jax.random.bits(rows_key, (rounds, rows))
+        return restart, Chance(steps, numbers, losses)
 
     def live(drawn: Chance, number, learner: Learner, actor: Actor, restart, hparams, clock):
         """K steps of every environment, into the ring."""
@@ -292,12 +294,8 @@ def _make(env: Environment, config: Config, q: QFunction | None) -> Agent:
     def update(
         key: Key, state: TrainState, hparams: HParams, clock: Clock
     ) -> tuple[TrainState, Metrics]:
-        pool_key, rounds_key = jax.random.split(key)
         learner, actor = state
-        restart = restarts(pool_key, env, num_envs, hparams.env_params, config.reset_mode)
-        drawn = jax.vmap(lambda key: chance(key, restart, actor.priorities))(
-            jax.random.split(rounds_key, config.num_rounds)
-        )
+        restart, drawn = chance(key, actor.priorities, hparams.env_params)
         learner, actor, metrics = rounds(
             functools.partial(live, restart=restart, hparams=hparams, clock=clock),
             functools.partial(learn, hparams=hparams, clock=clock),
@@ -308,12 +306,12 @@ def _make(env: Environment, config: Config, q: QFunction | None) -> Agent:
         return TrainState(learner, actor), metrics
 
     def act(key: Key, learner: Learner, carry: Any, obs: jax.Array, greedy: bool):
+        if greedy:
+            return q_learning.best(expected(q.apply(learner.params, obs, ()), config)), carry
         noise_key, key = jax.random.split(key)
-        noise = () if greedy else q.noise(noise_key)
-        value = expected(q.apply(learner.params, obs, noise), config)
-        epsilon = 0.0 if greedy else learner.epsilon
+        value = expected(q.apply(learner.params, obs, q.noise(noise_key)), config)
         numbers = jax.random.uniform(key, (2, obs.shape[0]))
-        return q_learning.epsilon_greedy(numbers, value, epsilon), carry
+        return q_learning.epsilon_greedy(numbers, value, learner.epsilon), carry
 
     steps = num_envs * length * config.num_rounds
     return Agent(

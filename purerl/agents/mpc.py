@@ -28,7 +28,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from purerl.envs import Environment, Restart, Revealed, VectorState, reset_batch, restarts
+from purerl.envs import Environment, Restart, Revealed, VectorState, reset_batch
 from purerl.errors import UsageError, check_settings
 from purerl.experience import begin, rounds
 from purerl.networks import Ensemble, Network, check_actions, gaussian_ensemble, to_env
@@ -313,11 +313,13 @@ def _make(env: Environment, config: Config) -> Agent:
         rest = jnp.concatenate([found.mean[:, 1:], jnp.zeros_like(plan[:, :1])], 1)
         return found.mean[:, 0], rest
 
-    def chance(key: Key, restart: Restart) -> Chance:
-        """All that is random in one round."""
+    def chance(key: Key, params: EnvParams) -> tuple[Restart, Chance]:
+        """Where episodes start again, and all that is random in one iteration, leaves [R, ...]."""
         steps_key, rows_key = jax.random.split(key)
-        steps = chances(steps_key, restart, num_envs, length)
-        return Chance(steps, jax.random.bits(rows_key, (rows if learned else 0,)))
+        shape = config.num_rounds, length
+        restart, steps = chances(steps_key, env, num_envs, shape, params, config.reset_mode)
+        numbers = jax.random.bits(rows_key, (config.num_rounds, rows if learned else 0))
+        return restart, Chance(steps, numbers)
 
     def live(drawn: Chance, number, learner: Learner, actor: Actor, restart: Restart):
         """K steps of every environment, into the ring; random ones before learning starts."""
@@ -372,15 +374,12 @@ def _make(env: Environment, config: Config) -> Agent:
     def update(
         key: Key, state: TrainState, hparams: HParams, clock: Clock
     ) -> tuple[TrainState, Metrics]:
-        pool_key, rounds_key = jax.random.split(key)
         learner, actor = state
         settings = jax.tree.map(jnp.float32, hparams)  # which may have changed: acting reads them
-        restart = restarts(pool_key, env, num_envs, hparams.env_params, config.reset_mode)
-        keys = jax.random.split(rounds_key, config.num_rounds)
+        restart, drawn = chance(key, hparams.env_params)
         learner, actor, metrics = rounds(
             functools.partial(live, restart=restart), learn,
-            dataclasses.replace(learner, settings=settings), actor,
-            jax.vmap(lambda key: chance(key, restart))(keys), clock,
+            dataclasses.replace(learner, settings=settings), actor, drawn, clock,
             num_rounds=config.num_rounds, first=first,
         )  # fmt: skip
         return TrainState(learner, actor), metrics

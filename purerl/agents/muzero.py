@@ -20,7 +20,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from purerl.envs import Environment, Restart, restarts
+from purerl.envs import Environment, Restart
 from purerl.envs.games import Stones
 from purerl.envs.matches import Match, SelfPlay
 from purerl.errors import UsageError, check_settings
@@ -308,25 +308,21 @@ def _make(env: Environment, config: Config, model: Model | None) -> Agent:
     def update(
         key: Key, state: TrainState, hparams: HParams, clock: Clock
     ) -> tuple[TrainState, Metrics]:
-        pool_key, rounds_key = jax.random.split(key)
+        steps_key, rows_key, search_key = jax.random.split(key, 3)
         learner, actor = state
         # Acting sees the learner only, and the hyperparameters may have changed (PBT).
         discount = jnp.float32(sign * hparams.discount)
         learner = Learner(learner.params, learner.opt_state, discount)
-        restart = restarts(pool_key, world, num_envs, hparams.env_params, config.reset_mode)
-
-        def chance(key):
-            """All that is random in one round, but for the searches."""
-            steps_key, rows_key, search_key = jax.random.split(key, 3)
-            steps = chances(steps_key, restart, num_envs, length)
-            search_keys = jax.random.split(search_key, config.num_updates)
-            if config.prioritized:
-                numbers = priorities.numbers(rows_key, actor.priorities, rows)
-            else:
-                numbers = jax.random.bits(rows_key, (rows,))
-            return steps, numbers, search_keys
-
-        drawn = jax.vmap(chance)(jax.random.split(rounds_key, config.num_rounds))
+        shape = config.num_rounds, length
+        restart, steps = chances(
+            steps_key, world, num_envs, shape, hparams.env_params, config.reset_mode
+        )
+        if isinstance(actor.priorities, Priorities):
+            numbers = priorities.numbers(rows_key, actor.priorities, (config.num_rounds, rows))
+        else:
+            numbers = jax.random.bits(rows_key, (config.num_rounds, rows))
+        search_keys = jax.random.split(search_key, (config.num_rounds, config.num_updates))
+        drawn = steps, numbers, search_keys
         learner, actor, metrics = rounds(
             functools.partial(live, restart=restart, hparams=hparams),
             functools.partial(learn, hparams=hparams, clock=clock),

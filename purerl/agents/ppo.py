@@ -239,13 +239,12 @@ def _make(env: Environment, config: Config, policy: Policy | None) -> Agent:
             learning = jax.tree.map(lambda old, new: jnp.where(stop, old, new), learning, stepped)
             return (learning, stop), terms
 
-        def permutation(key):
-            if recurrent:
-                return jax.random.permutation(key, rows)
-            return batching.shuffle(key, length, num_envs)
-
         steps = config.num_epochs * config.num_minibatches
-        order = jax.vmap(permutation)(jax.random.split(shuffle_key, config.num_epochs))
+        if recurrent:
+            permutation = lambda key: jax.random.permutation(key, rows)
+            order = jax.vmap(permutation)(jax.random.split(shuffle_key, config.num_epochs))
+        else:
+            order = batching.shuffles(shuffle_key, config.num_epochs, length, num_envs)
         order = order.reshape(steps, rows // config.num_minibatches)
         learning = (params, learner.opt_state), jnp.bool_(False)
         now = order, jax.random.split(loss_key, steps)

@@ -161,8 +161,7 @@ def _make(env: Environment, config: Config, q: QFunction | None) -> Agent:
             updates, opt_state = radam.update(grads, opt_state, params)
             return (optax.apply_updates(params, updates), opt_state), terms
 
-        shuffle = lambda key: batching.shuffle(key, length, num_envs)
-        order = jax.vmap(shuffle)(jax.random.split(shuffle_key, config.num_epochs))
+        order = batching.shuffles(shuffle_key, config.num_epochs, length, num_envs)
         order = order.reshape(-1, rows // config.num_minibatches)
         learning, terms = jax.lax.scan(minibatch, (params, learner.opt_state), order)
         metrics |= {name: x.mean() for name, x in terms.items()} | {"policy/epsilon": epsilon}
@@ -170,9 +169,10 @@ def _make(env: Environment, config: Config, q: QFunction | None) -> Agent:
 
     def act(key: Key, learner: Learner, carry: Any, obs: jax.Array, greedy: bool):
         value = q.apply(learner.params, obs)[..., 0]
-        epsilon = 0.0 if greedy else learner.epsilon
+        if greedy:
+            return q_learning.best(value), carry
         numbers = jax.random.uniform(key, (2, obs.shape[0]))
-        return q_learning.epsilon_greedy(numbers, value, epsilon), carry
+        return q_learning.epsilon_greedy(numbers, value, learner.epsilon), carry
 
     return Agent(init, update, act, lambda batch: (), HParams(), env, config, rows)
 

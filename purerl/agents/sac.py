@@ -18,9 +18,9 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from purerl.envs import Environment, Restart, restarts
+from purerl.envs import Environment, Restart
 from purerl.errors import UsageError, check_settings
-from purerl.experience import Experience, begin, collect, rounds
+from purerl.experience import Experience, action_noise, begin, collect, rounds
 from purerl.networks import Network, check_actions, critics, tanh_normal_actor, to_env
 from purerl.ops import statistics
 from purerl.replay import Transitions, check_replay, ring
@@ -207,24 +207,18 @@ def _make(env: Environment, config: Config) -> Agent:
     def see(learner: Learner, obs: jax.Array) -> jax.Array:
         return statistics.normalize(learner.obs_stats, obs) if config.normalize_obs else obs
 
-    def chance(key: Key, restart: Restart) -> Chance:
-        """All that is random in one round."""
+    def chance(key: Key, params: EnvParams) -> tuple[Restart, Chance]:
+        """Where episodes start again, and all that is random in one iteration, leaves [R, ...]."""
         steps_key, rows_key, noise_key, chosen_key, dropout_key = jax.random.split(key, 5)
-
-        def behaviour(key):
-            normal_key, uniform_key = jax.random.split(key)
-            shape = num_envs, size
-            return (
-                jax.random.normal(normal_key, shape),
-                jax.random.uniform(uniform_key, shape, minval=-1.0),
-            )
-
-        steps = chances(steps_key, restart, num_envs, length, behaviour)
-        updates = config.num_updates
-        noise = jax.random.normal(noise_key, (2, updates, config.batch_size, size))
-        chosen = jax.random.uniform(chosen_key, (updates, config.num_critics))
+        rounds, updates = config.num_rounds, (config.num_rounds, config.num_updates)
+        restart, steps = chances(
+            steps_key, env, num_envs, (rounds, length), params, config.reset_mode,
+            lambda key, shape: action_noise(key, (*shape, num_envs, size)),
+        )  # fmt: skip
+        noise = jax.random.normal(noise_key, (2, *updates, config.batch_size, size))
+        chosen = jax.random.uniform(chosen_key, (*updates, config.num_critics))
         draws = Draw(noise[0], noise[1], chosen, jax.random.split(dropout_key, updates))
-        return Chance(steps, jax.random.bits(rows_key, (rows,)), draws)
+        return restart, Chance(steps, jax.random.bits(rows_key, (rounds, rows)), draws)
 
     def live(drawn: Chance, number, learner: Learner, experience: Experience, restart, hparams):
         """K steps of every environment, into the ring; random ones before learning starts."""
@@ -309,15 +303,12 @@ def _make(env: Environment, config: Config) -> Agent:
     def update(
         key: Key, state: TrainState, hparams: HParams, clock: Clock
     ) -> tuple[TrainState, Metrics]:
-        pool_key, rounds_key = jax.random.split(key)
         learner, experience = state
-        restart = restarts(pool_key, env, num_envs, hparams.env_params, config.reset_mode)
-        keys = jax.random.split(rounds_key, config.num_rounds)
+        restart, drawn = chance(key, hparams.env_params)
         learner, experience, metrics = rounds(
             functools.partial(live, restart=restart, hparams=hparams),
             functools.partial(learn, hparams=hparams),
-            learner, experience, jax.vmap(lambda key: chance(key, restart))(keys), clock,
-            num_rounds=config.num_rounds, first=first,
+            learner, experience, drawn, clock, num_rounds=config.num_rounds, first=first,
         )  # fmt: skip
         metrics |= {"policy/temperature": jnp.exp(learner.params.log_temperature)}
         return TrainState(learner, experience), metrics

@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import optax
 
 from purerl.distributions import Categorical
-from purerl.envs import Environment, Restart, restarts
+from purerl.envs import Environment, Restart
 from purerl.errors import UsageError, check_settings
 from purerl.experience import Experience, begin, collect, rounds
 from purerl.networks import QFunction, check_torso, q_function
@@ -167,12 +167,14 @@ def _make(env: Environment, config: Config, q: QFunction | None) -> Agent:
         experience = begin(env_key, env, num_envs, config.capacity, action, hparams.env_params)
         return TrainState(learner, experience)
 
-    def chance(key: Key, restart: Restart) -> Chance:
-        """All that is random in one round."""
+    def chance(key: Key, params: EnvParams) -> tuple[Restart, Chance]:
+        """Where episodes start again, and all that is random in one iteration, leaves [R, ...]."""
         steps_key, rows_key = jax.random.split(key)
-        gumbel = lambda key: jax.random.gumbel(key, (num_envs, num_actions))
-        steps = chances(steps_key, restart, num_envs, length, gumbel)
-        return Chance(steps, jax.random.bits(rows_key, (rows,)))
+        restart, steps = chances(
+            steps_key, env, num_envs, (config.num_rounds, length), params, config.reset_mode,
+            lambda key, shape: jax.random.gumbel(key, (*shape, num_envs, num_actions)),
+        )  # fmt: skip
+        return restart, Chance(steps, jax.random.bits(rows_key, (config.num_rounds, rows)))
 
     def live(drawn: Chance, number, learner: Learner, experience: Experience, restart, hparams):
         """K steps of every environment, into the ring; random ones before learning starts."""
@@ -214,15 +216,12 @@ def _make(env: Environment, config: Config, q: QFunction | None) -> Agent:
     def update(
         key: Key, state: TrainState, hparams: HParams, clock: Clock
     ) -> tuple[TrainState, Metrics]:
-        pool_key, rounds_key = jax.random.split(key)
         learner, experience = state
-        restart = restarts(pool_key, env, num_envs, hparams.env_params, config.reset_mode)
-        keys = jax.random.split(rounds_key, config.num_rounds)
+        restart, drawn = chance(key, hparams.env_params)
         learner, experience, metrics = rounds(
             functools.partial(live, restart=restart, hparams=hparams),
             functools.partial(learn, hparams=hparams),
-            learner, experience, jax.vmap(lambda key: chance(key, restart))(keys), clock,
-            num_rounds=config.num_rounds, first=first,
+            learner, experience, drawn, clock, num_rounds=config.num_rounds, first=first,
         )  # fmt: skip
         metrics |= {"policy/temperature": jnp.exp(learner.params.log_temperature)}
         return TrainState(learner, experience), metrics

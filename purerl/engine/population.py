@@ -10,8 +10,8 @@ import numpy as np
 from purerl.errors import UsageError
 from purerl.types import Key
 
-INIT, UPDATE, EVALUATE, RENDER, EVOLVE = 0, 1, 2, 3, 4
-"""Purposes of a member's randomness: independent streams."""
+PURPOSES = INIT, UPDATE, EVALUATE, RENDER, EVOLVE = 0, 1, 2, 3, 4
+"""Of a member's randomness: independent streams."""
 
 
 class Population(NamedTuple):
@@ -95,5 +95,8 @@ def keys(seeds: np.ndarray) -> Key:
 
 
 def stream(key: Key, purpose: int, step: jax.Array | int = 0) -> Key:
-    """The key of one use: a function of (member, purpose, step), never of history."""
-    return jax.random.fold_in(jax.random.fold_in(key, purpose), step)
+    """The key of one use: a function of (member, purpose, step), never of history.
+
+    Distinct for steps from 0 to 2**32 / 5.
+    """
+    return jax.random.fold_in(key, step * len(PURPOSES) + purpose)

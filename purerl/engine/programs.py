@@ -150,8 +150,9 @@ def iterate_program(agent: Agent, rows: int, batch: int):
                 new, metrics = traced_once(stream(key, UPDATE, step), state.train, hparams, clock)
                 failed = (state.frozen < 0) & ~_finite(new.learner)
                 frozen = jnp.where(failed, step, state.frozen)
-                keep = lambda old, new: jnp.where(frozen < 0, new, old)
-                learner = jax.tree.map(keep, state.train.learner, new.learner)
+                # For one member alone not a select of every leaf, each a kernel to compile.
+                old, now = state.train.learner, new.learner
+                learner = jax.lax.cond(frozen < 0, lambda: now, lambda: old)
                 sums = jax.tree.map(jnp.add, sums, metrics)
                 return RunState(TrainState(learner, new.actor), frozen), sums
 
@@ -180,12 +181,12 @@ def evaluate_program(agent: Agent, rows: int, episodes: int, max_steps: int):
         member = lambda fn: jax.vmap(fn, (0, 0, 0, 0, 0))
 
         def reset(key, hparams):
-            episode_keys = jax.random.split(jax.random.fold_in(key, max_steps), 2 * episodes)
+            episode_keys = jax.random.split(jax.random.fold_in(key, 3 * max_steps), 2 * episodes)
             return jax.vmap(env.reset, (0, None))(episode_keys, hparams.env_params)
 
-        def advance(key, learner, hparams, carries, world):
+        def advance(keys, learner, hparams, carries, world):
             state, obs = world
-            greedy_key, sample_key, env_key = jax.random.split(key, 3)
+            greedy_key, sample_key, env_key = keys
             halves = obs[:episodes], obs[episodes:]
             acted = [
                 agent.act(k, learner, c, o, greedy)
@@ -202,8 +203,9 @@ def evaluate_program(agent: Agent, rows: int, episodes: int, max_steps: int):
 
         def body(scanned):
             time, carries, world, running, returns, lengths = scanned
-            step_key = jax.vmap(jax.random.fold_in, (0, None))(key, time)
-            carries, world, timestep = member(advance)(step_key, learner, hparams, carries, world)
+            fold = jax.vmap(jax.vmap(jax.random.fold_in, (None, 0)), (0, None))
+            step_keys = fold(key, 3 * time + jnp.arange(3))  # [P, 3], for `advance`
+            carries, world, timestep = member(advance)(step_keys, learner, hparams, carries, world)
             returns += jnp.where(running, timestep.reward, 0.0)
             lengths += running
             return time + 1, carries, world, running & ~timestep.done, returns, lengths

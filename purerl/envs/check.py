@@ -7,11 +7,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from purerl.envs.environment import (
+    Chance,
     Environment,
     Restart,
     TimeStep,
     VectorState,
-    chance,
     reset_batch,
     step_batch,
 )
@@ -128,8 +128,8 @@ def _live(env: Environment, params: EnvParams, steps: int, num_envs: int) -> tup
         def step(state: VectorState, key: jax.Array):
             action_key, env_key = jax.random.split(key)
             action = jax.vmap(env.action_space.sample)(jax.random.split(action_key, num_envs))
-            restart = Restart(lambda key: (), lambda nothing: (pool.env, pool.obs))
-            drawn = chance(env_key, restart, num_envs)
+            restart = Restart(lambda key, shape: (), lambda nothing: (pool.env, pool.obs))
+            drawn = Chance(jax.random.split(env_key, num_envs), ())
             new, timestep = step_batch(drawn, env, state, action, params, restart)
             keys = drawn.step  # with which one of them is stepped alone
             return new, ((keys, state.env, action, timestep), new)

@@ -101,11 +101,11 @@ class Restart(NamedTuple):
     """Where ended episodes start again.
 
     Attributes:
-      draw: (key) -> what is random about it, for `num_envs` rows.
-      begin: (that) -> (states, obs) of `num_envs` rows.
+      draw: (key, shape) -> what is random about it, [*shape], the last axis that of environments.
+      begin: (that [B]) -> (states, obs) of `num_envs` rows.
     """
 
-    draw: Callable[[Key], Any]
+    draw: Callable[[Key, tuple[int, ...]], Any]
     begin: Callable[[Any], tuple[Any, jax.Array]]
 
 
@@ -134,20 +134,14 @@ def restarts(
     """
     if mode == "full":
         fresh = lambda keys: jax.vmap(env.reset, (0, None))(keys, params)
-        return Restart(lambda key: jax.random.split(key, num_envs), fresh)
+        return Restart(jax.random.split, fresh)
     pool = jax.vmap(env.reset, (0, None))(jax.random.split(key, num_envs), params)
     pool = jax.tree.map(on_every_device, pool)  # or every restart would ask the other devices
     return Restart(
         # Any row is as likely as another but for B in 2**32; `randint` draws three times for less.
-        lambda key: (jax.random.bits(key, (num_envs,)) % num_envs).astype(jnp.int32),
+        lambda key, shape: (jax.random.bits(key, shape) % num_envs).astype(jnp.int32),
         lambda rows: jax.tree.map(lambda x: x[rows], pool),
     )
-
-
-def chance(key: Key, restart: Restart, num_envs: int) -> Chance:
-    """Draw what is random in one step; the key is consumed."""
-    step_key, restart_key = jax.random.split(key)
-    return Chance(jax.random.split(step_key, num_envs), restart.draw(restart_key))
 
 
 def step_batch(

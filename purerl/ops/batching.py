@@ -67,23 +67,27 @@ def _shared() -> bool:
     return not mesh.empty and mesh.shape.get(DATA_AXIS, 1) > 1
 
 
-def shuffle(key: Key, rows: int, columns: int, rounds: int = 4) -> jax.Array:
-    """A pseudo-random permutation of range(rows * columns), int32 [rows * columns]; no sort.
+def shuffles(key: Key, number: int, rows: int, columns: int, rounds: int = 4) -> jax.Array:
+    """Pseudo-random permutations of range(rows * columns), int32 [number, rows * columns]; no sort.
 
     A Feistel network on the grid: every round shifts each column by its own random number of rows,
     then each row by its own random number of columns. Both are bijections, and with truly random
     shifts four rounds cannot be told from a random permutation by few questions (Luby and Rackoff
     1988, https://doi.org/10.1137/0217022). The key is consumed.
     """
-    # One draw for all rounds: every separate call adds its own hash to compile.
-    bits = jax.random.bits(key, (rounds, columns + rows)).astype(jnp.uint32)
-    down = (bits[:, :columns] % rows).astype(jnp.int32)
-    right = (bits[:, columns:] % columns).astype(jnp.int32)
-    row, column = jnp.divmod(jnp.arange(rows * columns, dtype=jnp.int32), columns)
-    for i in range(rounds):
-        row = (row + down[i][column]) % rows
-        column = (column + right[i][row]) % columns
-    return row * columns + column
+    # One draw for all of them: every separate call adds its own hash to compile.
+    bits = jax.random.bits(key, (number, rounds, columns + rows)).astype(jnp.uint32)
+
+    def shuffle(bits: jax.Array) -> jax.Array:
+        down = (bits[:, :columns] % rows).astype(jnp.int32)
+        right = (bits[:, columns:] % columns).astype(jnp.int32)
+        row, column = jnp.divmod(jnp.arange(rows * columns, dtype=jnp.int32), columns)
+        for i in range(rounds):
+            row = (row + down[i][column]) % rows
+            column = (column + right[i][row]) % columns
+        return row * columns + column
+
+    return jax.vmap(shuffle)(bits)
 
 
 def where_row(mask: jax.Array, x: jax.Array, y: jax.Array) -> jax.Array:

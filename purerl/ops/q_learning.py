@@ -7,6 +7,11 @@ import jax
 import jax.numpy as jnp
 
 
+def best(value: jax.Array) -> jax.Array:
+    """int32 [N]: the best action of [N, A] values, the first of equals."""
+    return value.argmax(1).astype(jnp.int32)
+
+
 def epsilon_greedy(numbers: jax.Array, value: jax.Array, epsilon: jax.Array | float) -> jax.Array:
     """int32 [N]: the best of [N, A] values, or with probability epsilon any action.
 
@@ -14,7 +19,7 @@ def epsilon_greedy(numbers: jax.Array, value: jax.Array, epsilon: jax.Array | fl
     """
     explore, pick = numbers
     anything = jnp.minimum(pick * value.shape[1], value.shape[1] - 1).astype(jnp.int32)
-    return jnp.where(explore < epsilon, anything, value.argmax(1).astype(jnp.int32))
+    return jnp.where(explore < epsilon, anything, best(value))
 
 
 def linear_epsilon(share: jax.Array, fraction: jax.Array | float, end: jax.Array | float):

@@ -76,14 +76,18 @@ def insert(
     return Priorities(levels, priorities.highest)
 
 
-def numbers(key: Key, priorities: Priorities, batch: int) -> jax.Array:
-    """What `draw` needs for M steps: float32 [L, M], a number in [0, 1) for every choice on the way
-    down the tree, so that none has to be fine enough for all. The first is stratified, as in the
-    paper. The key is consumed."""
+def numbers(key: Key, priorities: Priorities, shape: tuple[int, ...]) -> jax.Array:
+    """What `draw` needs for M steps, with a shape of (..., M): float32 [..., L, M].
+
+    A number in [0, 1) for every choice on the way down the tree, so that none has to be fine enough
+    for all. The first is stratified, as in the paper. The key is consumed.
+    """
+    *before, batch = shape
     choices = len(priorities.levels) + (priorities.highest.shape[-1] > 1)
-    drawn = jax.random.uniform(key, (choices, batch))
-    strata = jnp.arange(batch, dtype=jnp.float32).reshape(1, -1)
-    return jnp.concatenate([(strata + drawn[:1]) / batch, drawn[1:]])
+    drawn = jax.random.uniform(key, (*before, choices, batch))
+    strata = jnp.arange(batch, dtype=jnp.float32)
+    first = (strata + drawn[..., :1, :]) / batch
+    return jnp.concatenate([first, drawn[..., 1:, :]], -2)
 
 
 def draw(numbers: jax.Array, priorities: Priorities, length: int, time: jax.Array) -> Draw:

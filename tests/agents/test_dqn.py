@@ -244,7 +244,7 @@ def test_blind_cliffwalk_needs_fewer_updates_with_priorities():
             count, table, tree = scanned
             key = jax.random.fold_in(jax.random.key(seed), count)
             if prioritized:
-                numbers = priorities.numbers(key, tree, 1)
+                numbers = priorities.numbers(key, tree, (1,))
                 index = priorities.draw(numbers, tree, size, jnp.int32(size)).index
             else:
                 index = ring.uniform(jax.random.bits(key, (1,)), buffer, jnp.int32(size), 0)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from purerl import UsageError
-from purerl.engine.population import EVALUATE, INIT, UPDATE, keys, population, stream
+from purerl.engine.population import PURPOSES, UPDATE, keys, population, stream
 from purerl.engine.programs import advance_members, over_members
 
 
@@ -57,10 +57,10 @@ def test_streams_are_independent():
     drawn = {
         tuple(jax.random.key_data(stream(key, purpose, step)).tolist())
         for key in keys(np.arange(3))
-        for purpose in (INIT, UPDATE, EVALUATE)
+        for purpose in PURPOSES
         for step in range(4)
     }
-    assert len(drawn) == 3 * 3 * 4
+    assert len(drawn) == 3 * 5 * 4
     first = stream(jax.random.key(2), UPDATE, 3)
     assert (first == stream(keys(np.array([0, 2]))[1], UPDATE, jnp.int32(3))).all()
 

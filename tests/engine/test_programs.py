@@ -139,9 +139,10 @@ def test_a_branch_on_the_clock_stays_a_branch(batch):
             jax.make_jaxpr(iterate_program(agent, 2, batch))(state, member_keys, hparams, *numbers)
         )
 
-    assert count(toys.make()) == 1
+    guard = 1 if batch == 1 else 0  # whether the learner is finite is of each member
+    assert count(toys.make()) == 1 + guard
     batched = toys.make(config=toys.Config(batched_branch=True))
-    assert count(batched) == (0 if batch == 2 else 1)
+    assert count(batched) == (0 if batch == 2 else 1) + guard
 
 
 def test_programs_are_compiled_once_and_sized():
@@ -181,11 +182,10 @@ MEMBERS, EPISODES = 2, 3
 def played(member, step, greedy, limit, bonus=10.0):
     """(returns, lengths) of one member's episodes, by a plain loop over one world at a time."""
     key = stream(jax.random.key(member), EVALUATE, step)
-    reset_keys = jax.random.split(jax.random.fold_in(key, limit), 2 * EPISODES)
-    left = np.asarray(jax.vmap(toys.Countdown().reset)(reset_keys)[0])
-    time_keys = jax.vmap(jax.random.fold_in, (None, 0))(key, jnp.arange(limit))
-    draw = lambda key: jax.random.randint(jax.random.split(key, 3)[1], (EPISODES,), 0, 3)
-    drawn = np.asarray(jax.vmap(draw)(time_keys))
+    of = jax.vmap(jax.random.fold_in, (None, 0))(key, jnp.arange(3 * limit + 1))
+    left = np.asarray(jax.vmap(toys.Countdown().reset)(jax.random.split(of[-1], 2 * EPISODES))[0])
+    draw = lambda key: jax.random.randint(key, (EPISODES,), 0, 3)
+    drawn = np.asarray(jax.vmap(draw)(of[1::3]))  # of each step: greedy, sampled, environments
     returns, lengths = [], []
     for i in range(EPISODES):
         steps = min(limit, left[i if greedy else EPISODES + i])

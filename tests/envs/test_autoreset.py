@@ -7,7 +7,8 @@ import pytest
 from scipy import stats
 
 import purerl
-from purerl.envs import chance, reset_batch, restarts, step_batch
+from purerl.envs import reset_batch, restarts, step_batch
+from purerl.rollout import chances
 
 B = 32
 CART = purerl.make("gymnax/CartPole-v1")
@@ -17,17 +18,15 @@ def live(env, mode, iterations, steps, num_envs=B, seed=0):
     """Random actions; every leaf [iterations, steps, B, ...]: the state and the time step."""
 
     def iteration(state, key):
-        restart_key, run_key = jax.random.split(key)
-        restart = restarts(restart_key, env, num_envs, {}, mode)
+        restart, drawn = chances(key, env, num_envs, (steps,), {}, mode)
 
-        def step(state, key):
-            action_key, env_key = jax.random.split(key)
-            action = jax.vmap(env.action_space.sample)(jax.random.split(action_key, num_envs))
-            drawn = chance(env_key, restart, num_envs)
-            state, timestep = step_batch(drawn, env, state, action, {}, restart)
+        def step(state, now):
+            key, chance = now
+            action = jax.vmap(env.action_space.sample)(jax.random.split(key, num_envs))
+            state, timestep = step_batch(chance, env, state, action, {}, restart)
             return state, (state, timestep)
 
-        return jax.lax.scan(step, state, jax.random.split(run_key, steps))
+        return jax.lax.scan(step, state, drawn)
 
     @jax.jit
     def run(key):
@@ -128,5 +127,5 @@ def test_parameters_reach_both_reset_and_step():
     state = reset_batch(jax.random.key(0), env, B, params)
     assert float(jnp.linalg.norm(state.env.goal, axis=-1).min()) > 49
     restart = restarts(jax.random.key(1), env, B, params, "pool")
-    state, _ = restart.begin(restart.draw(jax.random.key(2)))
+    state, _ = restart.begin(restart.draw(jax.random.key(2), (B,)))
     assert float(jnp.linalg.norm(state.goal, axis=-1).min()) > 49

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import scipy.stats
 
-from purerl.ops.batching import pack, shuffle, where_row
+from purerl.ops.batching import pack, shuffles, where_row
 
 pytestmark = pytest.mark.usefixtures("strict_ranks")
 
@@ -69,7 +69,7 @@ SHAPES = [(1, 1), (1, 7), (7, 1), (2, 2), (13, 1), (5, 7), (16, 8), (31, 37), (1
 
 @pytest.mark.parametrize(("rows", "columns"), SHAPES)
 def test_a_shuffle_is_a_permutation(rows, columns):
-    orders = jax.vmap(lambda key: shuffle(key, rows, columns))(jax.random.split(KEY, 8))
+    orders = shuffles(KEY, 8, rows, columns)
     assert orders.dtype == jnp.int32
     everything = np.broadcast_to(np.arange(rows * columns), orders.shape)
     np.testing.assert_array_equal(np.sort(orders, 1), everything)
@@ -77,8 +77,8 @@ def test_a_shuffle_is_a_permutation(rows, columns):
 
 
 def orders_of(rows, columns, count, rounds=4, seed=0):
-    keys = jax.random.split(jax.random.key(seed), count)
-    return np.asarray(jax.jit(jax.vmap(lambda k: shuffle(k, rows, columns, rounds)))(keys))
+    draw = jax.jit(lambda key: shuffles(key, count, rows, columns, rounds))
+    return np.asarray(draw(jax.random.key(seed)))
 
 
 def worst_z(orders, statistic):
@@ -139,14 +139,14 @@ def test_one_round_would_be_seen():
 
 
 def test_a_shuffle_sorts_nothing():
-    jaxpr = str(jax.make_jaxpr(lambda key: shuffle(key, 64, 128))(KEY))
+    jaxpr = str(jax.make_jaxpr(lambda key: shuffles(key, 2, 64, 128))(KEY))
     assert "sort[" not in jaxpr
     assert "sort[" in str(jax.make_jaxpr(lambda key: jax.random.permutation(key, 64))(KEY))
 
 
 def test_a_shuffle_uses_no_key_twice():
     with jax.debug_key_reuse(True):
-        jax.jit(lambda key: shuffle(key, 3, 5))(jax.random.key(1))
+        jax.jit(lambda key: shuffles(key, 2, 3, 5))(jax.random.key(1))
 
 
 @pytest.mark.parametrize("shape", [(4,), (4, 3), (4, 2, 2)], ids=str)

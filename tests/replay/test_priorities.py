@@ -74,7 +74,7 @@ def test_new_rows_have_the_highest_priority_so_far():
 @pytest.mark.parametrize(("envs", "length"), [(1, 40), (3, 40), (4, 200)])
 def test_draws_are_in_proportion(envs, length):
     tree, leaves = random_updates(priorities.init(envs, length), length, 1)
-    numbers = priorities.numbers(jax.random.key(0), tree, 200_000)
+    numbers = priorities.numbers(jax.random.key(0), tree, (200_000,))
     drawn = jax.jit(priorities.draw, static_argnums=2)(numbers, tree, length, jnp.int32(3 * length))
     leaves = leaves[:, :length].astype(np.float64)
     share = leaves / leaves.sum()
@@ -94,7 +94,7 @@ def test_drawn_times_are_those_of_the_rows():
     tree = priorities.init(1, length)
     for t in range(time):
         tree = priorities.insert(tree, length, jnp.int32(t), 1, 2)
-    numbers = priorities.numbers(jax.random.key(0), tree, 500)
+    numbers = priorities.numbers(jax.random.key(0), tree, (500,))
     drawn = priorities.draw(numbers, tree, length, jnp.int32(time))
     assert set(np.asarray(drawn.index.time)) == set(range(time - length, time - 2))
 
@@ -107,7 +107,7 @@ def test_what_has_no_priority_is_never_drawn():
     env, slot = (x.ravel().astype(np.int32) for x in np.meshgrid([0, 1], np.arange(length)))
     index = Index(jnp.asarray(env), jnp.asarray(slot))
     tree = priorities.update(priorities.init(2, length), length, index, jnp.float32(value))
-    numbers = priorities.numbers(jax.random.key(0), tree, batch)
+    numbers = priorities.numbers(jax.random.key(0), tree, (batch,))
     ends = jnp.asarray([0.0, 1e-38, 0.5, 1 - 2**-24], jnp.float32)
     for drawn in (numbers, ends[rng.integers(0, 4, numbers.shape)]):
         found = priorities.draw(drawn, tree, length, jnp.int32(length)).index
@@ -133,7 +133,7 @@ def test_importance_weights_are_unbiased():
     env, slot = (x.ravel().astype(np.int32) for x in np.meshgrid([0, 1], np.arange(length)))
     index = Index(jnp.asarray(env), jnp.asarray(slot))
     tree = priorities.update(tree, length, index, jnp.asarray(leaves[env, slot]))
-    numbers = priorities.numbers(jax.random.key(3), tree, 400_000)
+    numbers = priorities.numbers(jax.random.key(3), tree, (400_000,))
     drawn = priorities.draw(numbers, tree, length, jnp.int32(length))
     value = np.random.default_rng(0).normal(size=(2, length))
     weight = np.asarray(priorities.importance(drawn, jnp.float32(2 * length), 1.0), np.float64)
@@ -154,5 +154,5 @@ def test_inserts_do_not_scatter_under_vmap():
     jaxpr = jax.make_jaxpr(jax.vmap(insert, (0, None)))(wide, jnp.int32(8))
     assert "scatter" not in str(jaxpr)
     draw = lambda numbers, tree, time: priorities.draw(numbers, tree, 5000, time)
-    numbers = jnp.zeros((4, *priorities.numbers(jax.random.key(0), tree, 8).shape))
+    numbers = jnp.zeros((4, *priorities.numbers(jax.random.key(0), tree, (8,)).shape))
     assert "scatter" not in str(jax.make_jaxpr(jax.vmap(draw, (0, 0, None)))(numbers, wide, 9))
