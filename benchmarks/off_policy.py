@@ -372,8 +372,7 @@ def replay(capacity: int, repeats: int, calls_each: int = 2000) -> None:
             found = checksum(ring.transitions(buffer, drawn.index, 1, 0.99))
             return priorities.update(tree, length, drawn.index, new), found
 
-        split = jax.random.split(key, calls_each)
-        numbers = jax.vmap(lambda key: priorities.numbers(key, tree, batch))(split)
+        numbers = priorities.numbers(key, tree, (calls_each, batch))
         new = jax.random.uniform(key, (calls_each, batch))
         return jax.lax.scan(one, tree, (numbers, new))
 
