@@ -210,8 +210,18 @@ def peers(results: Results) -> list[str]:
             f"{named(machine, row)} {speed['purerl']:,} | {speed['peer']:,} | {_ratio(speed)} |"
             f" {compiling['purerl']:.1f} | {compiling['peer']:.1f} |"
         )
-    rows += ["", "Seconds of training to the first evaluation that reaches the score: warm without"]
-    rows += ["compiling, cold with it. Ratios are of the peer's seconds over ours.", ""]
+    rows += [
+        "",
+        "Expected seconds of training to the first evaluation that reaches the score, where",
+    ]
+    rows += [
+        "runs are repeated until one does: those of all runs, in whole where one does not, over"
+    ]
+    rows += [
+        "the number that do ([average runtime](https://arxiv.org/abs/1605.03560)); warm without"
+    ]
+    rows += ["compiling, cold with it. Ratios are of the peer's seconds over ours, with 95 %"]
+    rows += ["bootstrap intervals over pairs, without end where few runs of one side reach it.", ""]
     rows += ["| machine | task | peer | score | | purerl s | its s | ratio (95 %) | purerl is |"]
     rows += ["| --- | --- | --- | ---: | --- | ---: | ---: | ---: | --- |"]
     for machine, row in pairs:
@@ -245,7 +255,8 @@ def _ratio(found: dict[str, Any]) -> str:
     words = f"**{words}**" if words in ("slower", "not there") else words
     if "ratio" not in found:
         return f" | {words}"
-    return f"{found['ratio']:g} ({found['low']:g} to {found['high']:g}) | {words}"
+    high = "∞" if found["high"] is None else f"{found['high']:g}"
+    return f"{found['ratio']:g} ({found['low']:g} to {high}) | {words}"
 
 
 def _reached(found: dict[str, Any], side: str, runs: int) -> str:

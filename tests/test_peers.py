@@ -235,6 +235,35 @@ def test_seconds_to_a_score():
     assert compare.seconds_to(4.0, [1.0, 2.0], [1.0, 3.0]) is None
 
 
+def test_runs_that_miss_the_score_cost_what_they_took():
+    """By a simulation: runs are repeated until one reaches it, and their seconds added up."""
+    run = lambda *returns: {"compile_seconds": 1.0, "chunk_steps": 1, "chunk_seconds": [1.0] * 4,
+                            "returns": list(returns)}  # fmt: skip
+    reached, missed = run(0, 9, 9, 9), run(0, 0, 0, 0)
+    pairs = [{"purerl": reached, "peer": missed}] * 2 + [{"purerl": reached, "peer": reached}]
+    found = compare.summary(pairs, 5.0)["warm_seconds_to_score"]
+    assert (found["purerl"], found["purerl_reached"]) == (2.0, 3)
+    rng, costs = np.random.default_rng(0), []
+    for _ in range(20_000):
+        misses = rng.geometric(1 / 3) - 1
+        costs.append(4.0 * misses + 2.0)
+    assert found["peer"] == pytest.approx(np.mean(costs), rel=0.02)
+    assert (found["peer"], found["peer_reached"], found["pairs"]) == (10.0, 1, 3)
+    # Of 27 resamples 8 have no run of theirs that reached it, and one none that did not.
+    assert (found["ratio"], found["low"], found["high"]) == (5.0, 1.0, None)
+    assert found["purerl_is"] == "no clear difference"
+
+
+def test_the_ratio_of_expected_seconds_of_swapped_sides_is_its_inverse():
+    ours, theirs = [(2.0, True), (4.0, False), (3.0, True)], [(5.0, True), (9.0, True), (9.0, True)]
+    found = compare.ratio_of_expected(ours, theirs)
+    assert found.value == pytest.approx((23 / 3) / (9 / 2))
+    other = compare.ratio_of_expected(theirs, ours)
+    with np.errstate(divide="ignore"):
+        value, low, high = np.divide(1.0, found[:3])
+    assert other[:3] == pytest.approx((value, high, low))
+
+
 def test_a_score_that_one_side_misses_has_no_ratio():
     run = lambda *returns: {"compile_seconds": 1.0, "chunk_steps": 1, "chunk_seconds": [1.0, 1.0],
                             "returns": list(returns)}  # fmt: skip

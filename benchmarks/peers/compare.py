@@ -35,7 +35,7 @@ class Timeline(NamedTuple):
 
 
 class Ratio(NamedTuple):
-    """Geometric mean of paired ratios, its 95 % bootstrap interval, and of how many pairs."""
+    """Of two sides, with its 95 % bootstrap interval over pairs, and of how many pairs."""
 
     value: float
     low: float
@@ -71,19 +71,56 @@ def seconds_to(score: float, seconds: Sequence[float], returns: Sequence[float])
 
 
 def ratio(above: Sequence[float], below: Sequence[float]) -> Ratio:
-    """Of above over below, [R] each, pair by pair.
+    """Geometric mean of above over below, [R] each, pair by pair.
 
     Pairs are drawn with replacement, as the two of a pair met the same machine. One pair gives an
     interval of no width.
     """
     logs = np.log(np.asarray(above, float) / np.asarray(below, float))
-    n = len(logs)
-    if n <= EXACT:
-        rows = np.array(list(itertools.product(range(n), repeat=n)))
-    else:
-        rows = np.random.default_rng(0).integers(n, size=(DRAWS, n))
+    rows = _resamples(len(logs))
     low, high = np.percentile(logs[rows].mean(-1), [2.5, 97.5], method="inverted_cdf")
-    return Ratio(math.exp(logs.mean()), math.exp(low), math.exp(high), n)
+    return Ratio(math.exp(logs.mean()), math.exp(low), math.exp(high), len(logs))
+
+
+def seconds_spent(
+    score: float, seconds: Sequence[float], returns: Sequence[float]
+) -> tuple[float, bool]:
+    """(seconds to the score, or of the whole run where it is not reached; whether it is)."""
+    found = seconds_to(score, seconds, returns)
+    return (seconds[-1], False) if found is None else (found, True)
+
+
+def expected_seconds(spent: np.ndarray, reached: np.ndarray) -> np.ndarray:
+    """[..., R] -> [...]: what reaching the score costs where runs are repeated until one does.
+
+    All seconds over the number of runs that reach it, inf if none does: the average runtime of
+    Hansen et al. 2016, https://arxiv.org/abs/1605.03560. Seconds of the runs alone that
+    do would be few for those that mostly fail.
+    """
+    with np.errstate(divide="ignore"):
+        return spent.sum(-1) / reached.sum(-1)
+
+
+def ratio_of_expected(ours: list[tuple[float, bool]], theirs: list[tuple[float, bool]]) -> Ratio:
+    """Their expected seconds over ours, [R] pairs of `seconds_spent`; an end may be 0 or inf."""
+    sides = [[np.array(column) for column in zip(*side, strict=True)] for side in (theirs, ours)]
+    rows = _resamples(len(ours))
+
+    def of(rows: Any) -> np.ndarray:
+        above, below = (expected_seconds(*(column[rows] for column in side)) for side in sides)
+        with np.errstate(invalid="ignore"):
+            return above / below  # nan where neither side is there
+
+    found = of(rows)
+    low, high = np.percentile(found[~np.isnan(found)], [2.5, 97.5], method="inverted_cdf")
+    return Ratio(float(of(slice(None))), float(low), float(high), len(ours))
+
+
+def _resamples(n: int) -> np.ndarray:
+    """[draws, n] rows out of n, with replacement."""
+    if n <= EXACT:
+        return np.array(list(itertools.product(range(n), repeat=n)))
+    return np.random.default_rng(0).integers(n, size=(DRAWS, n))
 
 
 def verdict(found: Ratio) -> str:
@@ -111,18 +148,18 @@ def summary(pairs: list[dict[str, Any]], score: float) -> dict[str, Any]:
         },
     }  # fmt: skip
     for kind in ("warm", "cold"):
-        reached = [
-            [seconds_to(score, getattr(t, kind), t.returns) for t in side]
+        spent = [
+            [seconds_spent(score, getattr(t, kind), t.returns) for t in side]
             for side in (ours, theirs)
         ]
-        both = [(a, b) for a, b in zip(*reached, strict=True) if a is not None and b is not None]
         entry: dict[str, Any] = {}
-        for name, values in zip(("purerl", "peer"), reached, strict=True):
-            known = [value for value in values if value is not None]
-            entry[name] = round(middle(known), 3) if known else None
-            entry[f"{name}_reached"] = len(known)
-        if both:
-            entry |= _row(ratio([b for _, b in both], [a for a, _ in both]))
+        for name, side in zip(("purerl", "peer"), spent, strict=True):
+            seconds, reached = (np.array(column) for column in zip(*side, strict=True))
+            there = int(reached.sum())
+            entry[name] = round(float(expected_seconds(seconds, reached)), 3) if there else None
+            entry[f"{name}_reached"] = there
+        if entry["purerl_reached"] and entry["peer_reached"]:
+            entry |= _row(ratio_of_expected(*spent))
         elif entry["purerl_reached"] or entry["peer_reached"]:
             ahead = entry["purerl_reached"] > entry["peer_reached"]
             entry["purerl_is"] = "alone there" if ahead else "not there"
@@ -131,7 +168,7 @@ def summary(pairs: list[dict[str, Any]], score: float) -> dict[str, Any]:
 
 
 def _row(found: Ratio) -> dict[str, Any]:
-    digits = lambda x: float(f"{x:.3g}")
+    digits = lambda x: float(f"{x:.3g}") if math.isfinite(x) else None
     return {
         "ratio": digits(found.value),
         "low": digits(found.low),

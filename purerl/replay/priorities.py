@@ -85,7 +85,7 @@ def numbers(key: Key, priorities: Priorities, shape: tuple[int, ...]) -> jax.Arr
     *before, batch = shape
     choices = len(priorities.levels) + (priorities.highest.shape[-1] > 1)
     drawn = jax.random.uniform(key, (*before, choices, batch))
-    strata = jnp.arange(batch, dtype=jnp.float32)
+    strata = jnp.arange(batch, dtype=jnp.float32).reshape(*(1 for _ in before), 1, batch)
     first = (strata + drawn[..., :1, :]) / batch
     return jnp.concatenate([first, drawn[..., 1:, :]], -2)
 
