@@ -14,14 +14,19 @@ class UsageError(ValueError):
 
 
 def nearest(name: str, allowed: Iterable[str], count: int = 3) -> list[str]:
-    """The allowed names most like `name`, best first."""
-    allowed = list(allowed)
-    tail = name.rsplit("/", 1)[-1].lower()
-    by_tail = {a.rsplit("/", 1)[-1].lower(): a for a in reversed(allowed)}
-    close = difflib.get_close_matches(name, allowed, count, 0.5)
-    close += [by_tail[t] for t in difflib.get_close_matches(tail, by_tail, count, 0.5)]
-    close += [a for t, a in by_tail.items() if tail and tail in t]
-    return list(dict.fromkeys(close))[:count]
+    """The allowed names most like `name`, best first; of those, what comes after a suite counts."""
+    after_suite = lambda name: name.rsplit("/", 1)[-1].lower()
+    alike = lambda a, b: difflib.SequenceMatcher(None, a, b).ratio()
+
+    def likeness(one: str) -> tuple[float, float]:
+        wanted, found = after_suite(name), after_suite(one)
+        part = 0.7 if wanted and wanted in found else 0.0
+        return max(alike(wanted, found), part), alike(name.lower(), one.lower())
+
+    close = {one: likeness(one) for one in allowed}
+    enough = max(0.5, max((tail for tail, _ in close.values()), default=0.0) - 0.2)
+    found = [one for one, (tail, _) in close.items() if tail >= enough]
+    return sorted(found, key=lambda one: close[one], reverse=True)[:count]
 
 
 def choose(field: str, value: Any, allowed: Iterable[str]) -> None:

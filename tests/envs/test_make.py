@@ -75,6 +75,9 @@ def test_an_unknown_name_gets_the_nearest():
     assert "brax/inverted_pendulum" in message
     assert "gymnax/CartPole-v1" in error_of(lambda: purerl.make("CartPole-v1"))
     assert "purerl.registered()" in error_of(lambda: purerl.make("zzzzzzzz"))
+    # The suite's name is no likeness: neither CartPole nor Pong is meant.
+    message = error_of(lambda: purerl.make("gymnax/Pendulm-v1"))
+    assert message.endswith("did you mean gymnax/Pendulum-v1?")
 
 
 def test_a_backend_the_environment_lacks():
