@@ -121,7 +121,7 @@ BRAX_ON = Pair(
     (
         "jax before 0.10, which it needs",
         "shuffles whole unrolls, not steps",
-        "its deviation depends on the observation",
+        "its deviation depends on the observation and begins at 0.69, not 1",
         "every episode restarts from one cached state",
     ),
     ours={"squash": True},
