@@ -5,7 +5,8 @@ uncorrelated, which does as well (Fujimoto et al. 2018, section 6.1).
 
 Departures: time limits bootstrap from the true final observation; several environments at once.
 Actions, and the noise on them, are those in [-1, 1].
-Axes: B environments, K steps, N rows of a batch, U gradient steps, A action dimensions.
+Axes: B environments, R rounds of K steps, N rows of a batch, U gradient steps,
+A action dimensions.
 """
 
 import functools

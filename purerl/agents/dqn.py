@@ -8,7 +8,7 @@ noisy networks (Fortunato et al. 2018), categorical (C51, Bellemare et al. 2017)
 
 Departures: time limits bootstrap from the true final observation; several environments at once;
 categorical distributions begin with a mean of about 0, not in the middle of their support.
-Axes: B environments, K steps, N rows of a batch, U gradient steps, A actions, Z atoms.
+Axes: B environments, R rounds of K steps, N rows of a batch, U gradient steps, A actions, Z atoms.
 """
 
 import functools
@@ -204,19 +204,19 @@ def _make(env: Environment, config: Config, q: QFunction | None) -> Agent:
     def chance(key: Key, priority: Any, params: EnvParams) -> tuple[Restart, Chance]:
         """Where episodes start again, and all that is random in one iteration, leaves [R, ...]."""
         steps_key, rows_key, noise_key = jax.random.split(key, 3)
-        rounds, updates = config.num_rounds, config.num_updates
-        noise_keys = jax.random.split(noise_key, (rounds, length + 3 * updates))
+        number, updates = config.num_rounds, config.num_updates
+        noise_keys = jax.random.split(noise_key, (number, length + 3 * updates))
         noise = jax.vmap(jax.vmap(q.noise))
         acting = noise(noise_keys[:, :length])
         losses = [noise(noise_keys[:, length + i :: 3]) for i in range(3)]
         restart, steps = chances(
-            steps_key, env, num_envs, (rounds, length), params, config.reset_mode,
+            steps_key, env, num_envs, (number, length), params, config.reset_mode,
             lambda key, shape: (acting, jax.random.uniform(key, (*shape, 2, num_envs))),
         )  # fmt: skip
         if isinstance(priority, Priorities):
-            numbers = priorities.numbers(rows_key, priority, (rounds, rows))
+            numbers = priorities.numbers(rows_key, priority, (number, rows))
         else:
-            numbers = jax.random.bits(rows_key, (rounds, rows))
+            numbers = jax.random.bits(rows_key, (number, rows))
         return restart, Chance(steps, numbers, losses)
 
     def live(drawn: Chance, number, learner: Learner, actor: Actor, restart, hparams, clock):

@@ -14,8 +14,9 @@ set; learning goes on from where it was, every few steps, without weight decay; 
 clipped, not truncated normal, and come in pairs around the mean; all candidates of an iteration
 meet the same chances, so that they differ by their actions only. The learnt model knows no
 termination. A time limit is no end to either model: plans look past it.
-Axes: B environments, K steps, P candidates, H steps of a plan, A action dimensions, E members,
-Q particles (of a member), N rows of a batch (of a member), U gradient steps, O observed numbers.
+Axes: B environments, R rounds of K steps, P candidates, H steps of a plan, A action dimensions,
+E members, Q particles (of a member), N rows of a batch (of a member), U gradient steps, O observed
+numbers.
 """
 
 import dataclasses

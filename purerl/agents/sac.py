@@ -7,7 +7,8 @@ delayed policies (Fujimoto et al. 2018), many critics of which a random subset m
 
 Departures: time limits bootstrap from the true final observation; several environments at once;
 the temperature is learnt as a logarithm. Actions and entropies are those in [-1, 1].
-Axes: B environments, K steps, N rows of a batch, U gradient steps, A action dimensions, E critics.
+Axes: B environments, R rounds of K steps, N rows of a batch, U gradient steps,
+A action dimensions, E critics.
 """
 
 import functools
@@ -210,15 +211,15 @@ def _make(env: Environment, config: Config) -> Agent:
     def chance(key: Key, params: EnvParams) -> tuple[Restart, Chance]:
         """Where episodes start again, and all that is random in one iteration, leaves [R, ...]."""
         steps_key, rows_key, noise_key, chosen_key, dropout_key = jax.random.split(key, 5)
-        rounds, updates = config.num_rounds, (config.num_rounds, config.num_updates)
+        updates = config.num_rounds, config.num_updates
         restart, steps = chances(
-            steps_key, env, num_envs, (rounds, length), params, config.reset_mode,
+            steps_key, env, num_envs, (config.num_rounds, length), params, config.reset_mode,
             lambda key, shape: action_noise(key, (*shape, num_envs, size)),
         )  # fmt: skip
         noise = jax.random.normal(noise_key, (2, *updates, config.batch_size, size))
         chosen = jax.random.uniform(chosen_key, (*updates, config.num_critics))
         draws = Draw(noise[0], noise[1], chosen, jax.random.split(dropout_key, updates))
-        return restart, Chance(steps, jax.random.bits(rows_key, (rounds, rows)), draws)
+        return restart, Chance(steps, jax.random.bits(rows_key, (config.num_rounds, rows)), draws)
 
     def live(drawn: Chance, number, learner: Learner, experience: Experience, restart, hparams):
         """K steps of every environment, into the ring; random ones before learning starts."""

@@ -5,7 +5,8 @@ take the place of samples (eq. 10 to 12).
 
 Departures: time limits bootstrap from the true final observation; several environments at once;
 the temperature is learnt as a logarithm.
-Axes: B environments, K steps, N rows of a batch, U gradient steps, A actions, E = 2 critics.
+Axes: B environments, R rounds of K steps, N rows of a batch, U gradient steps,
+A actions, E = 2 critics.
 """
 
 import functools

@@ -5,7 +5,8 @@ is the target, noise on the target's actions, and an actor that is updated more 
 
 Departures: time limits bootstrap from the true final observation; several environments at once.
 Actions, and the noise on them, are those in [-1, 1].
-Axes: B environments, K steps, N rows of a batch, U gradient steps, A action dimensions, E critics.
+Axes: B environments, R rounds of K steps, N rows of a batch, U gradient steps,
+A action dimensions, E critics.
 """
 
 import functools
@@ -174,13 +175,13 @@ def _make(env: Environment, config: Config) -> Agent:
     def chance(key: Key, params: EnvParams) -> tuple[Restart, Chance]:
         """Where episodes start again, and all that is random in one iteration, leaves [R, ...]."""
         steps_key, rows_key, noise_key = jax.random.split(key, 3)
-        rounds, updates = config.num_rounds, (config.num_rounds, config.num_updates)
+        updates = config.num_rounds, config.num_updates
         restart, steps = chances(
-            steps_key, env, num_envs, (rounds, length), params, config.reset_mode,
+            steps_key, env, num_envs, (config.num_rounds, length), params, config.reset_mode,
             lambda key, shape: action_noise(key, (*shape, num_envs, size)),
         )  # fmt: skip
         noise = jax.random.normal(noise_key, (*updates, config.batch_size, size))
-        return restart, Chance(steps, jax.random.bits(rows_key, (rounds, rows)), noise)
+        return restart, Chance(steps, jax.random.bits(rows_key, (config.num_rounds, rows)), noise)
 
     def live(drawn: Chance, number, learner: Learner, experience: Experience, restart, hparams):
         """K steps of every environment, into the ring; random ones before learning starts."""

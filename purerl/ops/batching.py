@@ -67,21 +67,33 @@ def _shared() -> bool:
     return not mesh.empty and mesh.shape.get(DATA_AXIS, 1) > 1
 
 
+_NARROW = 4  # fewer rows or columns mix too little
+
+
 def shuffles(key: Key, number: int, rows: int, columns: int, rounds: int = 4) -> jax.Array:
-    """Pseudo-random permutations of range(rows * columns), int32 [number, rows * columns]; no sort.
+    """Pseudo-random permutations of range(rows * columns), int32 [number, rows * columns].
 
     A Feistel network on the grid: every round shifts each column by its own random number of rows,
     then each row by its own random number of columns. Both are bijections, and with truly random
     shifts four rounds cannot be told from a random permutation by few questions (Luby and Rackoff
-    1988, https://doi.org/10.1137/0217022). The key is consumed.
+    1988, https://doi.org/10.1137/0217022). A grid of few columns or rows leaves neighbours together,
+    with one only rotations: then it is another grid of that size, or a sort if there is none.
+    The key is consumed.
     """
+    size = rows * columns
+    if min(rows, columns) < _NARROW:
+        columns = max(n for n in range(1, math.isqrt(size) + 1) if size % n == 0)
+        rows = size // columns
+    if columns < _NARROW:
+        permutation = lambda key: jax.random.permutation(key, jnp.arange(size, dtype=jnp.int32))
+        return jax.vmap(permutation)(jax.random.split(key, number))
     # One draw for all of them: every separate call adds its own hash to compile.
     bits = jax.random.bits(key, (number, rounds, columns + rows)).astype(jnp.uint32)
 
     def shuffle(bits: jax.Array) -> jax.Array:
         down = (bits[:, :columns] % rows).astype(jnp.int32)
         right = (bits[:, columns:] % columns).astype(jnp.int32)
-        row, column = jnp.divmod(jnp.arange(rows * columns, dtype=jnp.int32), columns)
+        row, column = jnp.divmod(jnp.arange(size, dtype=jnp.int32), columns)
         for i in range(rounds):
             row = (row + down[i][column]) % rows
             column = (column + right[i][row]) % columns

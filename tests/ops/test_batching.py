@@ -114,7 +114,10 @@ def test_every_position_is_equally_likely(rows, columns):
         assert scipy.stats.chisquare(counts).pvalue > UNLIKELY / size
 
 
-@pytest.mark.parametrize(("rows", "columns"), [(6, 4), (4, 6), (8, 8)])
+PAIRED = [(6, 4), (4, 6), (8, 8), (24, 1), (2, 12), (1, 38)]
+
+
+@pytest.mark.parametrize(("rows", "columns"), PAIRED)
 def test_any_two_rows_share_a_minibatch_equally_often(rows, columns):
     orders = orders_of(rows, columns, 4000)
     pairs = together(orders).shape[1]
