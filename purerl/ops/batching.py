@@ -76,9 +76,10 @@ def shuffles(key: Key, number: int, rows: int, columns: int, rounds: int = 4) ->
     A Feistel network on the grid: every round shifts each column by its own random number of rows,
     then each row by its own random number of columns. Both are bijections, and with truly random
     shifts four rounds cannot be told from a random permutation by few questions (Luby and Rackoff
-    1988, https://doi.org/10.1137/0217022). A grid of few columns or rows leaves neighbours together,
-    with one only rotations: then it is another grid of that size, or a sort if there is none.
-    The key is consumed.
+    1988, https://doi.org/10.1137/0217022). The key is consumed.
+
+    A grid of few columns or rows leaves neighbours together; of one, there are only rotations. Then
+    it is another grid of that size, or a sort where there is none.
     """
     size = rows * columns
     if min(rows, columns) < _NARROW:
