@@ -195,6 +195,15 @@ def off_policy(results: Results) -> list[str]:
     return rows
 
 
+EXPECTED = (
+    "Expected seconds of training to the first evaluation that reaches the score, where",
+    "runs are repeated until one does: those of all runs, in whole where one does not, over",
+    "the number that do ([average runtime](https://arxiv.org/abs/1605.03560)); warm without",
+    "compiling, cold with it. Ratios are of the peer's seconds over ours, with 95 %",
+    "bootstrap intervals over pairs, without end where few runs of one side reach it.",
+)
+
+
 def peers(results: Results) -> list[str]:
     """Speed, one row a pair; then seconds to the score; then what is not equal, and versions."""
     pairs = [row for row in rows_of(results) if "repetitions" in row[1]]
@@ -210,18 +219,7 @@ def peers(results: Results) -> list[str]:
             f"{named(machine, row)} {speed['purerl']:,} | {speed['peer']:,} | {_ratio(speed)} |"
             f" {compiling['purerl']:.1f} | {compiling['peer']:.1f} |"
         )
-    rows += [
-        "",
-        "Expected seconds of training to the first evaluation that reaches the score, where",
-    ]
-    rows += [
-        "runs are repeated until one does: those of all runs, in whole where one does not, over"
-    ]
-    rows += [
-        "the number that do ([average runtime](https://arxiv.org/abs/1605.03560)); warm without"
-    ]
-    rows += ["compiling, cold with it. Ratios are of the peer's seconds over ours, with 95 %"]
-    rows += ["bootstrap intervals over pairs, without end where few runs of one side reach it.", ""]
+    rows += ["", *EXPECTED, ""]
     rows += ["| machine | task | peer | score | | purerl s | its s | ratio (95 %) | purerl is |"]
     rows += ["| --- | --- | --- | ---: | --- | ---: | ---: | ---: | --- |"]
     for machine, row in pairs:

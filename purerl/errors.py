@@ -14,7 +14,7 @@ class UsageError(ValueError):
 
 
 def nearest(name: str, allowed: Iterable[str], count: int = 3) -> list[str]:
-    """The allowed names most like `name`, best first; of those, what comes after a suite counts."""
+    """The allowed names most like `name`, best first. A suite before a slash is no likeness."""
     after_suite = lambda name: name.rsplit("/", 1)[-1].lower()
     alike = lambda a, b: difflib.SequenceMatcher(None, a, b).ratio()
 

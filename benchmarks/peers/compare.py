@@ -94,8 +94,8 @@ def expected_seconds(spent: np.ndarray, reached: np.ndarray) -> np.ndarray:
     """[..., R] -> [...]: what reaching the score costs where runs are repeated until one does.
 
     All seconds over the number of runs that reach it, inf if none does: the average runtime of
-    Hansen et al. 2016, https://arxiv.org/abs/1605.03560. Seconds of the runs alone that
-    do would be few for those that mostly fail.
+    Hansen et al. 2016, https://arxiv.org/abs/1605.03560. Of those alone that reach it, the seconds
+    would be few where most fail.
     """
     with np.errstate(divide="ignore"):
         return spent.sum(-1) / reached.sum(-1)
