@@ -43,7 +43,7 @@ class Task:
 
 GYMNAX, BRAX = "experiments/ppo_gymnax.py", "experiments/ppo_brax.py"
 LIKE_BRAX = (
-    "--batch-size 512 --hidden-sizes 256 256 --capacity 1048576 --learning-starts 8192"
+    "--n-step 1 --batch-size 512 --hidden-sizes 256 256 --capacity 1048576 --learning-starts 8192"
     " --critic-learning-rate 6e-4 --actor-learning-rate 6e-4 --target-entropy -0.5"
 )
 TASKS = {
@@ -66,6 +66,9 @@ TASKS = {
     "dqn-acrobot": Task("experiments/dqn_gymnax.py --env Acrobot-v1 --seeds 16", -90),
     "dqn-mountain_car": Task("experiments/dqn_gymnax.py --env MountainCar-v0 --seeds 16", -140),
     "sac-pendulum": Task("experiments/sac_gymnax.py --seeds 16 --eval-episodes 64", -160),
+    "sac-mountain_car_continuous": Task(
+        "experiments/sac_gymnax.py --env MountainCarContinuous-v0 --seeds 8", 90
+    ),
     "sac_discrete-cartpole": Task("experiments/sac_discrete_gymnax.py --seeds 8", 475),
     "td3-pendulum": Task("experiments/td3_gymnax.py --seeds 16 --eval-episodes 64", -170),
     "ddpg-pendulum": Task("experiments/ddpg_gymnax.py --seeds 16 --eval-episodes 64", -200),

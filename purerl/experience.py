@@ -49,14 +49,34 @@ def begin(
     return Experience(world, ring.init(example, num_envs, capacity, env.max_episode_steps))
 
 
-def action_noise(key: Key, shape: tuple[int, ...]) -> tuple[jax.Array, jax.Array]:
-    """(standard normal, uniform in (-1, 1)), float32 [*shape]; the key is consumed.
+def action_noise(
+    key: Key, shape: tuple[int, ...], correlation: jax.typing.ArrayLike
+) -> tuple[jax.Array, jax.Array]:
+    """(standard normal, uniform in [-1, 1]), float32 [R, K, B, A]; the key is consumed.
 
     For the policy's noise, and for a random action before learning starts. They are one number read
-    in two ways: of a step only one of them is used.
+    in two ways: of a step only one of them is used. Over the R K steps it is an autoregression,
+    n_t = c n_(t-1) + sqrt(1 - c^2) e_t, beginning anew with each call, and each n_t is distributed
+    as e_t. Noise that lasts gets further than noise that cancels itself out (Eberhard et al. 2023,
+    https://openreview.net/forum?id=hQ9V5QN27eS, which compares kinds of it).
+
+    Args:
+      key: consumed.
+      shape: (R, K, B, A), rounds of K steps, environments and action dimensions.
+      correlation: c, with the noise of the step before, from 0 to 1.
     """
-    number = jax.random.uniform(key, shape, minval=np.nextafter(np.float32(-1.0), np.float32(0.0)))
-    return np.float32(np.sqrt(2.0)) * jax.lax.erf_inv(number), number
+    fresh = jax.random.normal(key, (shape[0] * shape[1], *shape[2:]))
+    scale = jnp.sqrt(1.0 - jnp.square(correlation))
+
+    def follow(before, now):
+        fresh, first = now
+        after = jnp.where(first, fresh, correlation * before + scale * fresh)
+        return after, after
+
+    first = jnp.arange(fresh.shape[0]) == 0
+    _, noise = jax.lax.scan(follow, jnp.zeros_like(fresh[0]), (fresh, first))
+    noise = noise.reshape(shape)
+    return noise, jax.lax.erf(noise * np.float32(np.sqrt(0.5)))
 
 
 def collect(

@@ -1,7 +1,7 @@
 """Deep deterministic policy gradient (DDPG), for continuous actions.
 
 Lillicrap et al. 2016, https://arxiv.org/abs/1509.02971, algorithm 1; the noise that explores is
-uncorrelated, which does as well (Fujimoto et al. 2018, section 6.1).
+uncorrelated, which does as well (Fujimoto et al. 2018, section 6.1), but for `noise_correlation`.
 
 Departures: time limits bootstrap from the true final observation; several environments at once.
 Actions, and the noise on them, are those in [-1, 1].
@@ -65,6 +65,7 @@ class HParams(NamedTuple):
     discount: Share = 0.99  # weight of the next step's value, gamma
     target_rate: Share = 0.005  # share of the networks in their targets at each update
     exploration_noise: Magnitude = 0.1  # deviation of what is added to actions while collecting
+    noise_correlation: Share = 0.0  # of exploring noise, from a step to the next of an iteration
     reward_scale: float = 1.0  # multiplies rewards before learning
     env_params: EnvParams = {}  # overrides of the environment's float parameters
 
@@ -153,12 +154,15 @@ def _make(env: Environment, config: Config) -> Agent:
     def see(learner: Learner, obs: jax.Array) -> jax.Array:
         return statistics.normalize(learner.obs_stats, obs) if config.normalize_obs else obs
 
-    def chance(key: Key, params: EnvParams) -> tuple[Restart, Chance]:
+    def chance(key: Key, hparams: HParams) -> tuple[Restart, Chance]:
         """Where episodes start again, and all that is random in one iteration, leaves [R, ...]."""
         steps_key, rows_key = jax.random.split(key)
         restart, steps = chances(
-            steps_key, env, num_envs, (config.num_rounds, length), params, config.reset_mode,
-            lambda key, shape: action_noise(key, (*shape, num_envs, size)),
+            steps_key, env, num_envs, (config.num_rounds, length), hparams.env_params,
+            config.reset_mode,
+            lambda key, shape: action_noise(
+                key, (*shape, num_envs, size), hparams.noise_correlation
+            ),
         )  # fmt: skip
         return restart, Chance(steps, jax.random.bits(rows_key, (config.num_rounds, rows)))
 
@@ -222,7 +226,7 @@ def _make(env: Environment, config: Config) -> Agent:
         key: Key, state: TrainState, hparams: HParams, clock: Clock
     ) -> tuple[TrainState, Metrics]:
         learner, experience = state
-        restart, drawn = chance(key, hparams.env_params)
+        restart, drawn = chance(key, hparams)
         learner, experience, metrics = rounds(
             functools.partial(live, restart=restart, hparams=hparams),
             functools.partial(learn, hparams=hparams),

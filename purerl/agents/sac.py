@@ -3,7 +3,8 @@
 Haarnoja et al. 2018, https://arxiv.org/abs/1812.05905, algorithm 1 and eq. 5, 7 and 18. Options:
 delayed policies (Fujimoto et al. 2018), many critics of which a random subset makes the target
 (REDQ, Chen et al. 2021, https://arxiv.org/abs/2101.05982) and dropout with LayerNorm in the critics
-(DroQ, Hiraoka et al. 2022, https://arxiv.org/abs/2110.02034).
+(DroQ, Hiraoka et al. 2022, https://arxiv.org/abs/2110.02034), and noise that lasts
+(`experience.action_noise`).
 
 Departures: time limits bootstrap from the true final observation; several environments at once;
 the temperature is learnt as a logarithm. Actions and entropies are those in [-1, 1].
@@ -65,6 +66,7 @@ class HParams(NamedTuple):
     target_rate: Share = 0.005  # share of the critics in their targets, each gradient step
     target_entropy: float = -1.0  # wanted of each action dimension, in nats
     initial_temperature: Magnitude = 1.0  # or the fixed one
+    noise_correlation: Share = 0.0  # of exploring noise, from a step to the next of an iteration
     reward_scale: float = 1.0  # multiplies rewards before learning
     env_params: EnvParams = {}  # overrides of the environment's float parameters
 
@@ -208,13 +210,16 @@ def _make(env: Environment, config: Config) -> Agent:
     def see(learner: Learner, obs: jax.Array) -> jax.Array:
         return statistics.normalize(learner.obs_stats, obs) if config.normalize_obs else obs
 
-    def chance(key: Key, params: EnvParams) -> tuple[Restart, Chance]:
+    def chance(key: Key, hparams: HParams) -> tuple[Restart, Chance]:
         """Where episodes start again, and all that is random in one iteration, leaves [R, ...]."""
         steps_key, rows_key, noise_key, chosen_key, dropout_key = jax.random.split(key, 5)
         updates = config.num_rounds, config.num_updates
         restart, steps = chances(
-            steps_key, env, num_envs, (config.num_rounds, length), params, config.reset_mode,
-            lambda key, shape: action_noise(key, (*shape, num_envs, size)),
+            steps_key, env, num_envs, (config.num_rounds, length), hparams.env_params,
+            config.reset_mode,
+            lambda key, shape: action_noise(
+                key, (*shape, num_envs, size), hparams.noise_correlation
+            ),
         )  # fmt: skip
         noise = jax.random.normal(noise_key, (2, *updates, config.batch_size, size))
         chosen = jax.random.uniform(chosen_key, (*updates, config.num_critics))
@@ -305,7 +310,7 @@ def _make(env: Environment, config: Config) -> Agent:
         key: Key, state: TrainState, hparams: HParams, clock: Clock
     ) -> tuple[TrainState, Metrics]:
         learner, experience = state
-        restart, drawn = chance(key, hparams.env_params)
+        restart, drawn = chance(key, hparams)
         learner, experience, metrics = rounds(
             functools.partial(live, restart=restart, hparams=hparams),
             functools.partial(learn, hparams=hparams),

@@ -67,6 +67,7 @@ class HParams(NamedTuple):
     discount: Share = 0.99  # weight of the next step's value, gamma
     target_rate: Share = 0.005  # share of the networks in their targets at each update
     exploration_noise: Magnitude = 0.1  # deviation of what is added to actions while collecting
+    noise_correlation: Share = 0.0  # of exploring noise, from a step to the next of an iteration
     target_noise: Magnitude = 0.2  # of what is added to those of the target, at most
     target_noise_clip: Magnitude = 0.5  # this
     reward_scale: float = 1.0  # multiplies rewards before learning
@@ -172,13 +173,16 @@ def _make(env: Environment, config: Config) -> Agent:
     def see(learner: Learner, obs: jax.Array) -> jax.Array:
         return statistics.normalize(learner.obs_stats, obs) if config.normalize_obs else obs
 
-    def chance(key: Key, params: EnvParams) -> tuple[Restart, Chance]:
+    def chance(key: Key, hparams: HParams) -> tuple[Restart, Chance]:
         """Where episodes start again, and all that is random in one iteration, leaves [R, ...]."""
         steps_key, rows_key, noise_key = jax.random.split(key, 3)
         updates = config.num_rounds, config.num_updates
         restart, steps = chances(
-            steps_key, env, num_envs, (config.num_rounds, length), params, config.reset_mode,
-            lambda key, shape: action_noise(key, (*shape, num_envs, size)),
+            steps_key, env, num_envs, (config.num_rounds, length), hparams.env_params,
+            config.reset_mode,
+            lambda key, shape: action_noise(
+                key, (*shape, num_envs, size), hparams.noise_correlation
+            ),
         )  # fmt: skip
         noise = jax.random.normal(noise_key, (*updates, config.batch_size, size))
         return restart, Chance(steps, jax.random.bits(rows_key, (config.num_rounds, rows)), noise)
@@ -261,7 +265,7 @@ def _make(env: Environment, config: Config) -> Agent:
         key: Key, state: TrainState, hparams: HParams, clock: Clock
     ) -> tuple[TrainState, Metrics]:
         learner, experience = state
-        restart, drawn = chance(key, hparams.env_params)
+        restart, drawn = chance(key, hparams)
         learner, experience, metrics = rounds(
             functools.partial(live, restart=restart, hparams=hparams),
             functools.partial(learn, hparams=hparams),

@@ -90,7 +90,7 @@ CASES = [
         td3,
         "gymnax/Pendulum-v1",
         td3.Config(**REPLAY, n_step=2),
-        sweep=("target_noise", (0.1, 0.2)),
+        sweep=("noise_correlation", (0.0, 0.9)),
     ),
     Case(
         "ddpg-pendulum",

@@ -222,7 +222,15 @@ def test_a_temperature_of_zero_is_finite():
 # --- REDQ and DroQ
 
 
-@pytest.mark.parametrize("env", ["gymnax/Pendulum-v1", "brax/hopper", "brax/inverted_pendulum"])
+@pytest.mark.parametrize(
+    "env",
+    [
+        "gymnax/Pendulum-v1",
+        "gymnax/MountainCarContinuous-v0",
+        "brax/hopper",
+        "brax/inverted_pendulum",
+    ],
+)
 @pytest.mark.parametrize(
     ("variant", "own"),
     [
