@@ -90,7 +90,7 @@ PRESETS: dict[str, dict[str, dict[str, Any]]] = {
         "*": {"total_steps": 1_000_000},
         "gymnax/*": {"total_steps": 100_000, "hidden_sizes": (64, 64)},
         "gymnax/Pendulum-v1": {"total_steps": 20_000, "learning_starts": 500},
-        # Of noise that lasts the car swings, and reaches the goal; of white noise it hardly moves.
+        # With noise that lasts the car reaches the goal; with white noise it hardly moves.
         "gymnax/MountainCarContinuous-v0": {
             "total_steps": 100_000, "num_envs": 16, "num_updates": 4, "capacity": 102_400,
             "learning_starts": 2_000, "normalize_obs": True, "actor_learning_rate": 1e-3,
