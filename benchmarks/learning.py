@@ -85,16 +85,16 @@ TASKS = {
     "sac-hopper": Task("experiments/sac_brax.py --env hopper --seeds 4", None),
     "sac-halfcheetah": Task("experiments/sac_brax.py --env halfcheetah --seeds 4", None),
     # The same with others' settings, on hopper with four times as many gradient steps, each of
-    # several times the work: two seeds and fewer steps. Those of hopper are Brax's, in the notebook
-    # training.ipynb of https://github.com/google/brax; for halfcheetah it has none, these are of
+    # several times the work: two seeds. Those of hopper are Brax's, in the notebook training.ipynb
+    # of https://github.com/google/brax; for halfcheetah it has none, these are of
     # https://github.com/EMI-Group/evorl, configs/agent/exp/sac/brax.
     "sac-hopper-brax": Task(
-        f"experiments/sac_brax.py --env hopper --seeds 2 --total-steps 250000 {LIKE_BRAX}"
+        f"experiments/sac_brax.py --env hopper --seeds 2 {LIKE_BRAX}"
         " --num-envs 128 --num-updates 64 --discount 0.997 --reward-scale 30",
         None,
     ),
     "sac-halfcheetah-evorl": Task(
-        f"experiments/sac_brax.py --env halfcheetah --seeds 2 --total-steps 500000 {LIKE_BRAX}"
+        f"experiments/sac_brax.py --env halfcheetah --seeds 2 {LIKE_BRAX}"
         " --num-envs 256 --num-updates 32 --discount 0.95 --temperature fixed"
         " --initial-temperature 0.2",
         None,
