@@ -113,16 +113,19 @@ ROWS: dict[str, Row] = {
 }  # fmt: skip
 
 
-def device() -> tuple[str, str]:
-    """(machine, platform) of JAX here, asked in a process that gives the device back."""
-    ask = "import jax; from benchmarks.records import here; print(here(), jax.default_backend())"
+def device() -> tuple[str, str, dict[str, Any]]:
+    """(machine, platform, provenance) of JAX, asked in a process that gives the device back."""
+    ask = (
+        "import json, jax; from benchmarks.records import here, provenance; "
+        "print(json.dumps([here(), jax.default_backend(), provenance()]))"
+    )
     done = subprocess.run(
         [sys.executable, "-c", ask], cwd=ROOT, capture_output=True, text=True, timeout=120
     )
     if done.returncode:
         raise UsageError(f"jax: {_last_line(done.stderr)}")
-    machine, platform = done.stdout.split()[-2:]
-    return machine, platform
+    machine, platform, about = json.loads(done.stdout.splitlines()[-1])
+    return machine, platform, about
 
 
 def measure(name: str, quick: bool, seconds: float, profile: Path | None) -> dict[str, Any]:
@@ -168,25 +171,34 @@ def merge(text: str) -> dict[str, Any]:
 
 
 def in_time(
-    names: Sequence[str], deadline: float, quick: bool, profile: Path | None, path: Path
+    names: Sequence[str],
+    deadline: float,
+    quick: bool,
+    profile: Path | None,
+    path: Path,
+    about: dict[str, Any],
 ) -> dict[str, str]:
-    """Run the rows that still fit, in order, and keep each. -> name -> how it ended."""
+    """Run the rows that still fit, in order, and keep each. -> name -> how it ended.
+
+    `about` is the provenance of a row that ends before it has told its own.
+    """
     ends: dict[str, str] = {}
     minutes = (deadline - time.monotonic()) / 60
     for name in names:
         left, said = deadline - time.monotonic(), "not run: no time left"
         if left >= LEAST:
             entry = measure(name, quick, min(left, ROWS[name].limit), profile)
-            put(path, name, entry)
+            put(path, name, about | entry)
             said = _told(entry)
         ends[name] = said.partition(";")[0]
         print(f"{name}: {said}", flush=True)
-        put(path, "run", {"minutes": round(minutes, 1), "quick": quick, "rows": ends})
+        run = {"minutes": round(minutes, 1), "quick": quick, "rows": ends}
+        put(path, "run", about | run)
     return ends
 
 
 def _told(entry: dict[str, Any]) -> str:
-    shown = ("steps_per_second", "compile_seconds", "peak_device_mb", "ratio_per_seed", "passed")
+    shown = ("steps_per_second", "compile_seconds", "peak_device_mb", "ratio_to_eight", "passed")
     parts = [f"{k} {entry[k]:,}" for k in shown if isinstance(entry.get(k), int | float)]
     if score := entry.get("score"):
         seconds = score["seconds"]
@@ -214,7 +226,7 @@ def main(argv: list[str]) -> int:
         raise UsageError(f"profile={str(given.profile)!r}: needs --only with one row")
     if given.minutes <= 0:
         raise UsageError(f"minutes={given.minutes:g}: must be more than 0")
-    machine, platform = device()
+    machine, platform, about = device()
     if platform == "cpu" and not given.quick:
         raise UsageError("jax: sees no accelerator; --quick runs the same path, tiny, on a CPU")
     path = (
@@ -223,6 +235,6 @@ def main(argv: list[str]) -> int:
         / "gpu.json"
     )
     names = given.only or [name for name, row in ROWS.items() if row.quick or not given.quick]
-    ends = in_time(names, began + 60 * given.minutes, given.quick, given.profile, path)
+    ends = in_time(names, began + 60 * given.minutes, given.quick, given.profile, path, about)
     print(f"kept in {path}")
     return 1 if any(end.startswith("failed") for end in ends.values()) else 0

@@ -94,7 +94,7 @@ TASKS = {
         None,
     ),
     "sac-halfcheetah-evorl": Task(
-        f"experiments/sac_brax.py --env halfcheetah --seeds 2 {LIKE_BRAX}"
+        f"experiments/sac_brax.py --env halfcheetah --seeds 2 --total-steps 500000 {LIKE_BRAX}"
         " --num-envs 256 --num-updates 32 --discount 0.95 --temperature fixed"
         " --initial-temperature 0.2",
         None,

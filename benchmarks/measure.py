@@ -159,7 +159,7 @@ def tests(job: dict[str, Any]) -> None:
         words = ["-o", "addopts=", "-q", "-m", "gpu", "-p", "no:cacheprovider"]
         words += [f"--junit-xml={report}", *map(str, files)]
         with contextlib.redirect_stdout(sys.stderr):
-            pytest.main(words + (["--on-cpu"] if job["quick"] else []))
+            status = pytest.main(words + (["--on-cpu"] if job["quick"] else []))
         found = ElementTree.parse(report).getroot().iter("testcase")
         ends = {case.get("name", "?"): {child.tag for child in case} for case in found}
     say(
@@ -168,6 +168,7 @@ def tests(job: dict[str, Any]) -> None:
         skipped=[name for name, ended in ends.items() if "skipped" in ended],
         failures=[name for name, ended in ends.items() if ended & {"failure", "error"}],
     )
+    sys.exit(int(status))
 
 
 def brax(job: dict[str, Any]) -> None:

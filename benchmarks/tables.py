@@ -56,14 +56,19 @@ def learning(results: dict[str, Any]) -> list[str]:
         gate = "recorded" if entry["gate"] is None else f"{entry['gate']:g}"
         missed = " **missed**" if entry["passed"] is False else ""
         digits = 1 if abs(g["iqm"]) >= 10 else 2
-        score = " ".join(f"{g[k]:.{digits}f}" for k in ("iqm", "low", "high")).split()
         rows.append(
             f"| `{entry['command']}` | {entry['steps']:,} | {g['count']} |"
-            f" {score[0]} ({score[1]} to {score[2]}) | {gate}{missed} | {g['min']:.{digits}f} |"
+            f" {_score(g, digits)} | {gate}{missed} | {g['min']:.{digits}f} |"
             f" {entry['steps_per_second']:,} | {entry['compile_seconds']:.1f} |"
             f" {entry['wall_seconds']:.0f} | {entry['peak_memory_mb']:,} |"
         )
     return rows
+
+
+def _score(greedy: dict[str, Any], digits: int) -> str:
+    """The score and its interval, which one seed has not."""
+    score, low, high = (f"{greedy[k]:.{digits}f}" for k in ("iqm", "low", "high"))
+    return score if greedy["count"] == 1 else f"{score} ({low} to {high})"
 
 
 def throughput(results: Results) -> list[str]:
@@ -229,7 +234,7 @@ def peers(results: Results) -> list[str]:
                 f"{named(machine, row)} {row['settings']['score']:g} | {kind} |"
                 f" {_reached(to, 'purerl', runs)} | {_reached(to, 'peer', runs)} | {_ratio(to)} |"
             )
-    unequal, versions, failed = [], [], []
+    unequal, versions, commits, failed = [], [], {}, []
     for machine, row in rows_of(results):
         if "did_not_run" in row:
             what = f"- {machine}, {row['task']}: {row['title']} did not run: `{row['did_not_run']}`"
@@ -237,10 +242,14 @@ def peers(results: Results) -> list[str]:
             continue
         unequal.append(f"- {row['task']}, {row['title']}: {'; '.join(row['settings']['unequal'])}.")
         theirs = ", ".join(f"{name} {found}" for name, found in row["peer_versions"].items())
-        mine = ", ".join(f"{name} {row['versions'][name]}" for name in ("purerl", "jax"))
-        versions.append(f"- {machine}, {row['title']}: {theirs}; beside {mine}.")
+        versions.append(f"- {machine}, {row['title']}: {theirs}; ours with jax"
+                        f" {row['versions']['jax']}.")  # fmt: skip
+        where = row["commit"], row.get("processor", "a processor not noted")
+        commits.setdefault(where, []).append(f"{row['task']} beside {row['title']}")
+    measured = [f"- {at}, {on}: {', '.join(of)}." for (at, on), of in commits.items()]
     for title, lines in (
-        ("Did not run:", failed), ("Not equal:", unequal), ("Versions:", versions)
+        ("Did not run:", failed), ("Not equal:", unequal), ("Versions:", versions),
+        ("Our commit and the processor:", measured),
     ):  # fmt: skip
         if lines:
             rows += ["", title, "", *dict.fromkeys(lines)]
@@ -307,15 +316,17 @@ def gpu(results: Results) -> list[str]:
             f" {f'{memory:,}' if memory else 'not told'} | {told} |"
         )
     for machine, _, entry in entries:
-        if ratio := entry.get("ratio_per_seed"):
+        if ratio := entry.get("ratio_to_eight"):
             rows += ["", f"{machine}: {entry['settings']['members']} seeds of ant in one program"]
-            rows += [f"take {ratio} of the time of brax's own PPO for each, one after another, at"]
-            rows += [f"{entry['steps_per_seed']:,} steps each ({len(entry['brax_seconds'])} run)."]
+            rows += [f"take {ratio} of the time of brax's own PPO for 8, one after another, at"]
+            rows += [f"{entry['steps_per_seed']:,} steps each ({len(entry['brax_seconds'])} run;"]
+            rows += [f"aimed at: at most {entry['aim']:g})."]
     for machine, found in results.items():
         if tests := found.get("tests"):
             failed = ", ".join(tests.get("failures", ())) or "none"
+            ended = "" if tests["ended"] == "done" else f" ({tests['ended']})"
             rows += ["", f"{machine}: tests marked gpu: {tests.get('passed', 0)} passed;"]
-            rows += [f"failed: {failed}."]
+            rows += [f"failed: {failed}{ended}."]
     return rows
 
 
@@ -377,10 +388,9 @@ def short() -> list[str]:
         for _, entry in found[:1]:
             g = entry["greedy"]
             digits = 1 if abs(g["iqm"]) >= 10 else 2
-            score, low, high = (f"{g[k]:.{digits}f}" for k in ("iqm", "low", "high"))
             script = entry["command"].removeprefix("python experiments/")
             rows.append(
-                f"| `{script}` | {entry['steps']:,} | {g['count']} | {score} ({low} to {high}) |"
+                f"| `{script}` | {entry['steps']:,} | {g['count']} | {_score(g, digits)} |"
                 f" {entry['train_seconds']:.0f} |"
             )
     rows += ["", "| | purerl | | | ratio |", "| --- | ---: | --- | ---: | ---: |"]
@@ -497,6 +507,8 @@ def beside_peers() -> list[str]:
         "`python -m benchmarks peers --checkout purejaxrl=DIR --checkout stoix=DIR`: the same",
         "task, networks and hyperparameters, each run a process of its own, ours and the peer's in",
         "turn. Medians; ratios are geometric means over the pairs, with 95 % bootstrap intervals.",
+        "Steps/s are of training alone, from a run's third part on: before that some peers compile,",
+        "and some begin to learn.",
         "",
         *pictures("peers.png", "return over seconds with compiling, purerl and its peers"),
         *peers(found),

@@ -24,7 +24,7 @@ class Timeline(NamedTuple):
       warm: [K] seconds of training until the end of each part, without compiling.
       cold: [K] with it.
       returns: [K] after each part.
-      steps_per_second: without compiling.
+      steps_per_second: of the parts after the first two.
     """
 
     compile_seconds: float
@@ -47,7 +47,9 @@ def timeline(run: dict[str, Any]) -> Timeline:
     """Compiling taken apart from training.
 
     A peer that compiles when it first needs to does so in its first two parts: in the second where
-    learning starts late. What these take beyond the median of the others is compiling.
+    learning starts late. What these take beyond the median of the others is compiling. Steps/s are
+    of the others: the first two also have the steps before learning starts, which some peers take
+    beside the run.
     """
     seconds, compiling = list(run["chunk_seconds"]), run["compile_seconds"]
     if compiling is None:
@@ -61,7 +63,8 @@ def timeline(run: dict[str, Any]) -> Timeline:
     else:
         warm = list(itertools.accumulate(seconds))
         cold = [compiling + part for part in warm]
-    rate = run["chunk_steps"] * len(seconds) / warm[-1]
+    learning = seconds[2:] or seconds
+    rate = run["chunk_steps"] * len(learning) / sum(learning)
     return Timeline(compiling, warm, cold, list(run["returns"]), rate)
 
 

@@ -115,7 +115,14 @@ REJAX_PPO = Pair(
     ours={"clip_value": True},
 )
 REJAX_DQN = Pair(True, (OLD_GYMNAX, "clips each element of a gradient", "evaluated at eps 0.005"))
-REJAX_SAC = Pair(False, (OLD_GYMNAX, "evaluated with drawn actions, as it has no others"))
+REJAX_SAC = Pair(
+    False,
+    (
+        OLD_GYMNAX,
+        "acts by its policy before learning starts, not at random",
+        "evaluated with drawn actions, as it has no others",
+    ),
+)
 BRAX_ON = Pair(
     True,
     (
@@ -131,8 +138,11 @@ BRAX_OFF = Pair(
     (
         "jax before 0.10, which it needs",
         "acts by its policy before learning starts, not at random",
+        "its steps before learning starts are beside the run's, and count as compiling",
+        "its deviation is a softplus of the network's output",
         "every episode restarts from one cached state",
     ),
+    ours={"target_entropy": -0.5},  # of a dimension, which in Brax is not a setting
 )
 HOST = "gymnasium's environment on the host"
 SBX_PPO = Pair(True, (HOST,))

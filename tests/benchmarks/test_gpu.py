@@ -46,7 +46,7 @@ def at_once(monkeypatch):
         return {"ended": "failed: x" if name in ("tests",) else "done", "wall_seconds": 60.0}
 
     monkeypatch.setattr(gpu, "measure", measure)
-    monkeypatch.setattr(gpu, "device", lambda: ("nvidia-made-up", "gpu"))
+    monkeypatch.setattr(gpu, "device", lambda: ("nvidia-made-up", "gpu", {"commit": "made-up"}))
     monkeypatch.setattr(gpu.time, "monotonic", lambda: now[0])
     return asked
 
@@ -65,6 +65,7 @@ def test_rows_that_no_longer_fit_are_listed(at_once, tmp_path):
         **dict.fromkeys(names[3:], "not run: no time left"),
     }
     assert found.keys() == {*names[:3], "run"}
+    assert all(entry["commit"] == "made-up" for entry in found.values())
 
 
 def test_a_row_that_is_cut_off_keeps_whole_lines():
@@ -96,7 +97,7 @@ def test_a_row_that_fails_says_why(monkeypatch):
     ],
 )
 def test_what_cannot_be_is_one_line(words, said, monkeypatch, capsys):
-    monkeypatch.setattr(gpu, "device", lambda: ("cpu-2-cores", "cpu"))
+    monkeypatch.setattr(gpu, "device", lambda: ("cpu-2-cores", "cpu", {}))
     assert main(["gpu", *words]) == 2
     err = capsys.readouterr().err
     assert err.startswith("error: ")
