@@ -91,7 +91,14 @@ def evaluate_members(loaded: Loaded, members: np.ndarray, episodes: int) -> Eval
     rows = lambda tree: jax.tree.map(lambda x: x[members], tree)
     learner, hparams = rows((loaded.state.train.learner, loaded.population.hparams))
     member_keys = keys(loaded.population.seeds[members])
-    return jax.device_get(program(learner, member_keys, hparams, jnp.int32(loaded.step)))
+    dropped = loaded.dropped[members]
+    at, found = np.where(dropped < 0, loaded.step, dropped), []
+    for step in np.unique(at):
+        wanted = jnp.asarray(at == step)
+        found.append(
+            jax.device_get(program(learner, member_keys, hparams, jnp.int32(step), wanted))
+        )
+    return jax.tree.map(lambda *parts: sum(parts), *found)  # rows that are not wanted have zeros
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -114,13 +121,15 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _report(loaded: Loaded, members: np.ndarray, found: Evaluation) -> None:
     console = Console(highlight=False, soft_wrap=True)
-    frozen = np.asarray(loaded.state.frozen)[members] >= 0
-    score = lambda returns: np.where(frozen, np.nan, np.asarray(returns, float).mean(1))
+    frozen, dropped = np.asarray(loaded.state.frozen)[members], loaded.dropped[members]
+    frozen = (frozen >= 0) & ((dropped < 0) | (frozen < dropped))
+    out = frozen | (dropped >= 0)
+    score = lambda returns: np.where(out, np.nan, np.asarray(returns, float).mean(1))
     greedy, episodes = score(found.greedy), found.greedy.shape[1]
     title = f"evaluation after {loaded.env_steps:,} steps, {episodes} episodes a member"
     console.print(f"{loaded.agent.env.name}, {loaded.config['agent'].rsplit('.', 1)[-1]}")
     console.print(evaluation_table(title, greedy, score(found.sampled)))
-    if not frozen.all():
+    if not out.all():
         best = int(np.nanargmax(greedy))
         seed = loaded.population.seeds[members[best]]
         console.print(
@@ -128,9 +137,10 @@ def _report(loaded: Loaded, members: np.ndarray, found: Evaluation) -> None:
             f" episodes of {found.greedy[best].min():.1f} to {found.greedy[best].max():.1f},"
             f" {found.greedy_length[best].mean():.1f} steps long"
         )
-    if frozen.any():
-        numbers = ", ".join(str(m) for m in members[frozen])
-        console.print(f"frozen, and not counted above: member {numbers}")
+    for which, said in ((frozen, "frozen"), (out & ~frozen, "dropped by halving")):
+        if which.any():
+            numbers = ", ".join(str(m) for m in members[which])
+            console.print(f"{said}, and not counted above: member {numbers}")
 
 
 if __name__ == "__main__":

@@ -144,7 +144,8 @@ def rounds(
         changes, in each round all of it.
 
     Returns:
-      (learnt, lived, metrics): those named `episode/*` summed, all others averaged, over rounds.
+      (learnt, lived, metrics): those named `episode/*` summed, all others averaged, over rounds;
+        those of learning over the rounds that learn, and 0 if none does.
     """
 
     traced_once = jax.jit(learn, inline=True)  # below for its shapes, then for its sake
@@ -158,9 +159,11 @@ def rounds(
         learnt, *found, terms = jax.lax.cond(learned, ask, lambda: (learnt, *blank))
         if remember is not None:
             lived = remember(lived, *found, learned)
-        return (learnt, lived), metrics | terms
+        return (learnt, lived), (metrics, terms)
 
     numbers = clock.step * num_rounds + jnp.arange(num_rounds, dtype=jnp.int32)
-    (learnt, lived), metrics = jax.lax.scan(round, (learnt, lived), (drawn, numbers))
+    (learnt, lived), (metrics, terms) = jax.lax.scan(round, (learnt, lived), (drawn, numbers))
     summed = lambda name: name.startswith("episode/")
-    return learnt, lived, {k: x.sum() if summed(k) else x.mean() for k, x in metrics.items()}
+    metrics = {k: x.sum() if summed(k) else x.mean() for k, x in metrics.items()}
+    learning = jnp.maximum((numbers >= first).sum(), 1)
+    return learnt, lived, metrics | {k: x.sum() / learning for k, x in terms.items()}

@@ -10,6 +10,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import jax
 import numpy as np
 
 from purerl import envs
@@ -17,7 +18,9 @@ from purerl.analysis import rank
 from purerl.configurations import Group, as_flags, expand
 from purerl.engine import Result, RunError, hosts, population, train
 from purerl.engine.display import show_sweep
+from purerl.engine.placement import check_sharing, place
 from purerl.engine.plan import Plan
+from purerl.engine.population import check_bounds
 from purerl.engine.record import CONFIG, describe, read_config
 from purerl.engine.report import combine, together
 from purerl.engine.train import prepare
@@ -63,6 +66,7 @@ def main(
         suite = suite or _suite(argv, default_env)
         flags, config, hparams = parse(algorithm, suite, default_env, argv, variant)
         run_dir = flags.resume or flags.run_dir or _new_run_dir(variant, flags)
+        run_dir = Path(hosts.gather(str(run_dir))[0])  # clocks of hosts differ
         results = _train(algorithm, flags, config, hparams, run_dir)
         best = _best_command(algorithm, suite, flags, config, hparams, results, variant)
         if best and hosts.first():
@@ -126,8 +130,11 @@ def _train(
     groups = expand(flags.sweep, flags.sample, config, hparams)
     differs = lambda k, v: np.ndim(v) > 0 or v != env.params[k]
     agents = [algorithm.make(env, group.config) for group in groups]  # all are checked at once
-    for agent in agents:
+    for group, agent in zip(groups, agents, strict=True):
         Plan.of(agent, flags.total_steps, flags.eval_every, flags.checkpoint_every, flags.log_every)
+        members = population(group.hparams, flags.seeds)
+        check_bounds(members)
+        check_sharing(place(members.size, flags.devices, flags.data_parallel), agent)
     options = {
         "seeds": flags.seeds,
         "halving": flags.halving,
@@ -165,7 +172,9 @@ def _train(
             resume=begun,
             **options,
         )
-        done.append((group, result))
+        # What was learnt is in the group's checkpoint; here it would stay on the devices.
+        without = jax.tree.map(lambda _: None, result.state)
+        done.append((group, dataclasses.replace(result, state=without)))
         if result.interrupted:
             break
     if len(groups) > 1 and hosts.first():

@@ -159,7 +159,9 @@ def of_preset(
     kwargs = env_kwargs(run)
     for flag in ("backend", "episode_length", "action_repeat", "opponent"):
         if flag in kwargs and (given := flag_value(argv, f"--{flag.replace('_', '-')}")):
-            kwargs[flag] = int(given) if given.isdigit() else given
+            number = flag in ("episode_length", "action_repeat")
+            if given.isdigit() or not number:  # what is no number is refused with the other flags
+                kwargs[flag] = int(given) if number else given
     hparams = algorithm.HParams(**of(algorithm.HParams._fields))
     config = algorithm.Config(**of([f.name for f in dataclasses.fields(algorithm.Config)]))
     return run, config, hparams._replace(env_params=dict(envs.make(name, **kwargs).params))
@@ -170,6 +172,10 @@ def _of_run(algorithm: ModuleType, suite: str, path: Path):
     stored = read_config(path)
     if stored["agent"] != algorithm.__name__:
         raise UsageError(f"resume={str(path)!r}: is a run of {stored['agent']}, another algorithm")
+    if not (name := stored["env"]["name"]).startswith(f"{suite}/"):
+        raise UsageError(f"resume={str(path)!r}: is a run on {name}, not of {suite}")
+    if "sweep" not in stored:
+        raise UsageError(f"resume={str(path)!r}: was begun by purerl.train, which resumes it")
     names = [f.name for f in dataclasses.fields(FLAGS[suite])]
     settings = {k: v for k, v in stored.items() if k in names} | stored["env"]["kwargs"]
     unit = stored["steps_per_update"]
@@ -200,11 +206,10 @@ def env_kwargs(flags: RunFlags) -> dict[str, Any]:
 
 def flag_value(argv: list[str], name: str) -> str | None:
     """The value of a flag that decides the others' defaults."""
-    for i, word in enumerate(argv):
-        if word == name and i + 1 < len(argv):
-            return argv[i + 1]
-        if word.startswith(name + "="):
-            return word.split("=", 1)[1]
+    for word, following in itertools.zip_longest(argv, argv[1:]):
+        flag, equals, value = word.partition("=")
+        if flag.replace("_", "-") == name:  # as tyro reads them
+            return value if equals else following
     return None
 
 
@@ -212,7 +217,8 @@ def with_all(argv: list[str]) -> list[str]:
     """`--data-parallel` without a number means all devices."""
     flag, out = "--data-parallel", []
     for word, following in itertools.zip_longest(argv, argv[1:], fillvalue="--"):
-        out += [word, "all"] if word == flag and following.startswith("--") else [word]
+        alone = word.replace("_", "-") == flag and following.startswith("--")
+        out += [word, "all"] if alone else [word]
     return out
 
 

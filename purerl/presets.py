@@ -60,8 +60,11 @@ PRESETS: dict[str, dict[str, dict[str, Any]]] = {
     },
     "dqn": {
         "*": {"total_steps": 500_000, "layer_norm": True},
+        # Every step costs 1: with a discount of 0.99 never more than 100.
+        "gymnax/Acrobot-v1": {"v_min": -100.0, "v_max": 0.0},
         "gymnax/MountainCar-v0": {
             "learning_rate": 5e-4, "capacity": 50_000, "exploration_fraction": 0.2,
+            "v_min": -100.0, "v_max": 0.0,
         },
         "gymnax/*-MinAtar": {
             "total_steps": 5_000_000, "num_envs": 16, "num_updates": 4, "batch_size": 32,
@@ -69,6 +72,7 @@ PRESETS: dict[str, dict[str, dict[str, Any]]] = {
             "target_period": 1_000, "exploration_fraction": 0.1, "epsilon_end": 0.01,
             "v_max": 10.0,
         },
+        "gymnax/SpaceInvaders-MinAtar": {"v_max": 30.0},
     },
     "c51": {
         "*": {"distribution": "categorical"},
@@ -84,7 +88,6 @@ PRESETS: dict[str, dict[str, dict[str, Any]]] = {
         # Noise alone explores too little there, and returns of three steps learn slower than of one
         # (`--n-step 3` on SpaceInvaders): Rainbow without its multi-step part.
         "gymnax/*-MinAtar": {"n_step": 1, "epsilon_end": 0.01, "exploration_fraction": 0.1},
-        "gymnax/SpaceInvaders-MinAtar": {"v_max": 30.0},
     },
     "sac": {
         "*": {"total_steps": 1_000_000},

@@ -97,6 +97,22 @@ def test_frozen_members_do_not_count(trained, capsys):
     assert " 3 │" in printed  # the column of seeds
 
 
+def test_members_that_halving_dropped_are_evaluated_as_they_were_then(tmp_path, capsys):
+    agent = ppo.make(purerl.make("gymnax/CartPole-v1"), CONFIG)
+    hparams = agent.hparams._replace(learning_rate=np.array([1e-4, 1e-3, 3e-3, 1e-2]))
+    trained = train(
+        agent, 8 * UNIT, hparams=hparams, halving=True, eval_episodes=EPISODES, run_dir=tmp_path
+    )
+    assert len(trained.dropped) == 3
+    found = evaluate(tmp_path, episodes=EPISODES)
+    jax.tree.map(np.testing.assert_array_equal, found, trained.evaluation)
+    assert main([str(tmp_path), "--episodes", str(EPISODES)]) == 0
+    printed = capsys.readouterr().out
+    numbers = ", ".join(map(str, sorted(trained.dropped)))
+    assert f"dropped by halving, and not counted above: member {numbers}\n" in printed
+    assert "frozen" not in printed
+
+
 @pytest.mark.parametrize(
     ("flags", "words"),
     [

@@ -1,13 +1,14 @@
 """What agents share that learn from steps of the past."""
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 import scipy.stats
 
 import purerl
 from purerl.agents import ddpg, sac, td3
-from purerl.experience import action_noise
+from purerl.experience import action_noise, rounds
 from purerl.replay import ring
 from purerl.types import Clock
 
@@ -68,3 +69,22 @@ def test_actions_correlate_before_and_after_learning_starts(agent):
     for first in (0, 50, 100, 150):
         assert 0.8 < np.mean(found[first : first + 49]) < 0.95
     assert np.max(np.abs(found[49::50])) < 0.5  # an iteration begins anew
+
+
+def test_what_learning_reports_is_averaged_over_the_rounds_that_learn():
+    """Of 8 rounds of an iteration, begun with round 16: none, three or all of them learn."""
+
+    def collect(drawn, number, learnt, lived):
+        return learnt, lived, {"episode/count": jnp.float32(1), "collect/mean": drawn}
+
+    def learn(drawn, number, learnt, lived):
+        return learnt + 1, {"loss/mean": drawn}
+
+    numbers = jnp.arange(8, dtype=jnp.float32)
+    for first, mean in ((24, 0.0), (21, 6.0), (0, 3.5)):
+        clock = Clock(jnp.int32(2), jnp.int32(9))
+        learnt, _, found = rounds(
+            collect, learn, jnp.int32(0), (), numbers, clock, num_rounds=8, first=first
+        )
+        assert learnt == min(24 - first, 8)
+        assert found == {"episode/count": 8.0, "collect/mean": 3.5, "loss/mean": mean}

@@ -15,6 +15,7 @@ import jax
 import numpy as np
 import pytest
 
+import purerl
 from purerl.agents import dqn, ppo
 from purerl.engine.checkpoint import Checkpoints
 from purerl.errors import UsageError
@@ -170,6 +171,9 @@ def test_a_variant_is_its_algorithm_with_other_settings():
         ("brax", ["--env", "swimmer", "--backend", "spring"], ["backend='spring'", "generalized"]),
         ("brax", ["--backend", "quantum"], ["backend", "quantum", "spring"]),
         ("brax", ["--episode-length", "0"], ["episode_length=0", "must be positive"]),
+        ("brax", ["--episode-length", "-5"], ["episode_length=-5", "must be positive"]),
+        ("brax", ["--episode-length", "1e3"], ["--episode-length", "1e3"]),
+        ("brax", ["--action_repeat", "0"], ["action_repeat=0", "must be positive"]),
         ("gymnax", ["--seeds", "0"], ["seeds=0", "must be positive"]),
         ("gymnax", ["--total-steps", "-5"], ["total_steps=-5", "at least"]),
         ("gymnax", ["--num-envs", "0"], ["num_envs=0", "must be positive"]),
@@ -190,6 +194,25 @@ def test_a_variant_is_its_algorithm_with_other_settings():
         ("gymnax", ["--sweep", "discount=log:1e-5:1e-2"], ["--sample"]),
         ("gymnax", ["--sample", "3"], ["sample=3", "--sweep"]),
         ("gymnax", ["--sweep", "num_envs=16,0"], ["num_envs=0", "must be positive"]),
+        (
+            "gymnax",
+            [
+                "--sweep",
+                "num_envs=16,15",
+                "--num-minibatches",
+                "1",
+                "--data-parallel",
+                "2",
+                "--devices",
+                "2",
+            ],
+            ["data_parallel=2", "num_envs=15"],
+        ),
+        (
+            "gymnax",
+            ["--sweep", "num_envs=8,16", "--sweep", "discount=0.9,1.5"],
+            ["discount=1.5", "from 0 to 1"],
+        ),
         ("gymnax", ["--halving"], ["halving=True", "needs a sweep"]),
         ("gymnax", ["--pbt"], ["pbt=True", "needs a sweep"]),
         ("gymnax", ["--halving", "--sweep", "num_envs=8,16"], ["halving=True", "num_envs"]),
@@ -197,6 +220,8 @@ def test_a_variant_is_its_algorithm_with_other_settings():
         ("gymnax", ["--data-parallel", "3", "--devices", "2"], ["data_parallel=3", "devices=2"]),
         ("gymnax", ["--num-envs", "5", "--data-parallel"], ["data_parallel=", "num_envs=5"]),
         ("gymnax", ["--distributed"], ["coordinator=None", "--coordinator HOST:PORT"]),
+        ("gymnax", ["--num_processes", "2"], ["num_processes=2", "needs --distributed"]),
+        ("gymnax", ["--resume", "a", "--run_dir", "b"], ["run_dir='b'", "stays in its own"]),
         ("gymnax", ["--run-dir", "taken"], ["run_dir='taken'", "exists"]),
     ],
     ids=lambda x: "=".join(x[:2]).strip("-") if isinstance(x, list) else x,
@@ -266,6 +291,38 @@ def test_a_resumed_run_keeps_its_settings(argv, field, tmp_path, monkeypatch, ca
     assert err.count("\n") == 1
     assert "another configuration" in err
     assert field in err
+
+
+def test_a_run_that_is_not_of_this_command_is_one_line(tmp_path, monkeypatch, capsys):
+    def compiled(*_):
+        raise AssertionError("compiled")
+
+    monkeypatch.setattr(sys.modules["purerl.engine.train"], "compile_programs", compiled)
+    here = lambda *flags: main(ppo, "gymnax", "gymnax/CartPole-v1", [str(x) for x in flags])
+    there = lambda *flags: main(ppo, "brax", "brax/hopper", [str(x) for x in flags])
+    with pytest.raises(AssertionError, match="compiled"):
+        there("--run-dir", tmp_path / "brax", "--total-steps", "100000")
+    agent = ppo.make(purerl.make("gymnax/CartPole-v1"), ppo.Config(num_envs=4))
+    with pytest.raises(AssertionError, match="compiled"):
+        purerl.train(agent, 10_000, run_dir=tmp_path / "api")
+    capsys.readouterr()
+    for run_dir, said in (("brax", "is a run on brax/hopper"), ("api", "begun by purerl.train")):
+        assert here("--resume", tmp_path / run_dir) == 2
+        err = capsys.readouterr().err
+        assert err.count("\n") == 1
+        assert said in err
+
+
+def test_devices_that_share_a_member_may_be_others_after_a_resume(tmp_path, monkeypatch):
+    def compiled(*_):
+        raise AssertionError("compiled")
+
+    monkeypatch.setattr(sys.modules["purerl.engine.train"], "compile_programs", compiled)
+    go = lambda *flags: main(ppo, "gymnax", "gymnax/CartPole-v1", [str(x) for x in flags])
+    with pytest.raises(AssertionError, match="compiled"):
+        go(*start_of(tmp_path / "run", 10), "--data-parallel", "4", "--devices", "4")
+    with pytest.raises(AssertionError, match="compiled"):
+        go("--resume", tmp_path / "run", "--data-parallel", "2", "--devices", "2")
 
 
 def test_parse_raises_what_main_prints():

@@ -8,6 +8,7 @@ import json
 import re
 import shlex
 import shutil
+import signal
 import sys
 
 import jax
@@ -18,6 +19,7 @@ from laws import changed
 from purerl import UsageError
 from purerl.agents import ppo
 from purerl.engine.load import load
+from purerl.engine.record import MetricsFile
 from purerl.experiment import main
 from purerl.flags import parse
 
@@ -165,6 +167,27 @@ def test_a_sweep_of_groups_is_resumed(grouped, tmp_path, capsys):
         assert (path / name).read_bytes() == (grouped / name).read_bytes()
     assert main(*PPO, ["--resume", str(path), "--seeds", "3"]) == 2
     assert "is another configuration: seeds=[0, 1, 2] where" in capsys.readouterr().err
+
+
+def test_a_group_that_is_stopped_has_the_steps_it_came_to(grouped, tmp_path, monkeypatch):
+    """A second group, interrupted at once: its rows do not say that it went on to the end."""
+    path = tmp_path / "run"
+    shutil.copytree(grouped, path)
+    shutil.rmtree(path / "num_envs=8")
+    before = (path / "num_envs=4" / "result.json").read_text()
+    log = MetricsFile.log
+
+    def log_and_stop(self, step, metrics):
+        log(self, step, metrics)
+        if step == 64:
+            signal.raise_signal(signal.SIGINT)
+
+    monkeypatch.setattr(MetricsFile, "log", log_and_stop)
+    assert main(*PPO, ["--resume", str(path)]) == 130
+    steps = {r["num_envs"]: int(r["steps"]) for r in rows(path / "sweep.csv")}
+    assert steps["4"] == STEPS
+    assert 0 < steps["8"] < STEPS
+    assert (path / "num_envs=4" / "result.json").read_text() == before
 
 
 def test_a_sweep_in_one_program_is_resumed(traced, tmp_path):

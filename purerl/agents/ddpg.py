@@ -241,7 +241,7 @@ def _make(env: Environment, config: Config) -> Agent:
     steps = num_envs * length * config.num_rounds
     return Agent(
         init, update, act, lambda batch: (), HParams(), env, config, steps,
-        config.learning_starts, cpu_batch=1,
+        first * num_envs * length, cpu_batch=1,
     )  # fmt: skip
 
 

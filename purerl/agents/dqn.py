@@ -22,7 +22,7 @@ import optax
 from purerl.envs import Environment, Restart
 from purerl.errors import UsageError, check_settings
 from purerl.experience import Experience, begin, collect, rounds
-from purerl.networks import QFunction, check_torso, q_function
+from purerl.networks import QFunction, check_q_function, check_torso, q_function
 from purerl.ops import q_learning
 from purerl.replay import Priorities, check_replay, priorities, ring
 from purerl.rollout import chances
@@ -176,15 +176,17 @@ def _make(env: Environment, config: Config, q: QFunction | None) -> Agent:
     check(env, config)
     assert isinstance(env.action_space, Discrete)
     num_actions, prior = env.action_space.n, 0.0
+    size = 1 if config.distribution == "none" else config.atoms
     if config.distribution == "categorical":
         atoms = q_learning.support(config.v_min, config.v_max, config.atoms)
         prior = q_learning.nothing_expected(atoms)
     q = q or q_function(
         env.observation_space, num_actions, prior, torso=config.torso,
-        atoms=1 if config.distribution == "none" else config.atoms,
+        atoms=size,
         hidden_sizes=config.hidden_sizes, activation=config.activation,
         layer_norm=config.layer_norm, dueling=config.dueling, noisy=config.noisy,
     )  # fmt: skip
+    check_q_function(q, env.observation_space, num_actions, size)
     num_envs, length, n = config.num_envs, config.unroll_length, config.n_step
     rows, capacity = config.num_updates * config.batch_size, config.capacity // num_envs
     first = -(-config.learning_starts // (num_envs * length))  # the round that learns first
@@ -316,7 +318,7 @@ def _make(env: Environment, config: Config, q: QFunction | None) -> Agent:
     steps = num_envs * length * config.num_rounds
     return Agent(
         init, update, act, lambda batch: (), HParams(), env, config, steps,
-        config.learning_starts,
+        first * num_envs * length,
     )  # fmt: skip
 
 

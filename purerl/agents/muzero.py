@@ -336,8 +336,9 @@ def _make(env: Environment, config: Config, model: Model | None) -> Agent:
 
     steps = num_envs * length * config.num_rounds
     return Agent(
-        init, update, act, lambda batch: (), HParams(), env, config, steps, config.learning_starts
-    )
+        init, update, act, lambda batch: (), HParams(), env, config, steps,
+        first * num_envs * length,
+    )  # fmt: skip
 
 
 def check(env: Environment, config: Config) -> None:

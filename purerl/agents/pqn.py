@@ -17,7 +17,7 @@ import optax
 
 from purerl.envs import Environment, VectorState, reset_batch
 from purerl.errors import UsageError, check_settings
-from purerl.networks import QFunction, check_torso, q_function
+from purerl.networks import QFunction, check_q_function, check_torso, q_function
 from purerl.ops import batching, q_learning, returns
 from purerl.rollout import successor_values, unroll
 from purerl.spaces import Discrete
@@ -112,6 +112,7 @@ def _make(env: Environment, config: Config, q: QFunction | None) -> Agent:
         hidden_sizes=config.hidden_sizes, activation=config.activation,
         layer_norm=config.layer_norm, dueling=config.dueling,
     )  # fmt: skip
+    check_q_function(q, env.observation_space, num_actions)
     num_envs, length = config.num_envs, config.unroll_length
     rows = num_envs * length
 

@@ -13,7 +13,7 @@ A action dimensions, E critics.
 """
 
 import functools
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal, NamedTuple
 
 import jax
@@ -191,11 +191,15 @@ def _make(env: Environment, config: Config) -> Agent:
             optax.adam(hparams.temperature_learning_rate),
         )
 
+    def first_log_temperature(hparams: HParams) -> jax.Array:
+        # A temperature of 0 has no logarithm, and a learner must be finite.
+        return jnp.log(jnp.maximum(jnp.float32(hparams.initial_temperature), 1e-30))
+
     def init(key: Key, hparams: HParams) -> TrainState:
         actor_key, critic_key, env_key = jax.random.split(key, 3)
-        # A temperature of 0 has no logarithm, and a learner must be finite.
-        log_temperature = jnp.log(jnp.maximum(jnp.float32(hparams.initial_temperature), 1e-30))
-        params = Params(actor.init(actor_key), critic.init(critic_key), log_temperature)
+        params = Params(
+            actor.init(actor_key), critic.init(critic_key), first_log_temperature(hparams)
+        )
         states = Params(
             *(adam.init(p) for adam, p in zip(optimizers(hparams), params, strict=True))
         )
@@ -310,6 +314,9 @@ def _make(env: Environment, config: Config) -> Agent:
         key: Key, state: TrainState, hparams: HParams, clock: Clock
     ) -> tuple[TrainState, Metrics]:
         learner, experience = state
+        if config.temperature == "fixed":  # at what population-based training may have changed
+            params = learner.params._replace(log_temperature=first_log_temperature(hparams))
+            learner = replace(learner, params=params)
         restart, drawn = chance(key, hparams)
         learner, experience, metrics = rounds(
             functools.partial(live, restart=restart, hparams=hparams),
@@ -328,7 +335,7 @@ def _make(env: Environment, config: Config) -> Agent:
     steps = num_envs * length * config.num_rounds
     return Agent(
         init, update, act, lambda batch: (), HParams(), env, config, steps,
-        config.learning_starts, cpu_batch=1,
+        first * num_envs * length, cpu_batch=1,
     )  # fmt: skip
 
 

@@ -10,7 +10,7 @@ A actions, E = 2 critics.
 """
 
 import functools
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal, NamedTuple
 
 import jax
@@ -21,7 +21,7 @@ from purerl.distributions import Categorical
 from purerl.envs import Environment, Restart
 from purerl.errors import UsageError, check_settings
 from purerl.experience import Experience, begin, collect, rounds
-from purerl.networks import QFunction, check_torso, q_function
+from purerl.networks import QFunction, check_q_function, check_torso, q_function
 from purerl.ops import q_learning
 from purerl.replay import Transitions, check_replay, ring
 from purerl.rollout import chances
@@ -151,16 +151,19 @@ def _make(env: Environment, config: Config, q: QFunction | None) -> Agent:
         env.observation_space, num_actions, torso=config.torso, hidden_sizes=config.hidden_sizes,
         activation=config.activation, layer_norm=config.layer_norm,
     )  # fmt: skip
+    check_q_function(network, env.observation_space, num_actions)
     num_envs, length = config.num_envs, config.unroll_length
     rows = config.num_updates * config.batch_size
     first = -(-config.learning_starts // (num_envs * length))  # the round that learns first
 
+    def first_log_temperature(hparams: HParams) -> jax.Array:
+        # A temperature of 0 has no logarithm, and a learner must be finite.
+        return jnp.log(jnp.maximum(jnp.float32(hparams.initial_temperature), 1e-30))
+
     def init(key: Key, hparams: HParams) -> TrainState:
         actor_key, critic_key, env_key = jax.random.split(key, 3)
         critics = jax.vmap(network.init)(jax.random.split(critic_key, 2))
-        # A temperature of 0 has no logarithm, and a learner must be finite.
-        log_temperature = jnp.log(jnp.maximum(jnp.float32(hparams.initial_temperature), 1e-30))
-        params = Params(network.init(actor_key), critics, log_temperature)
+        params = Params(network.init(actor_key), critics, first_log_temperature(hparams))
         opt_state = optax.adam(hparams.learning_rate).init(params)
         # The target is a copy: the two are donated to the first iteration, each by itself.
         learner = Learner(params, jax.tree.map(jnp.copy, critics), opt_state)
@@ -218,6 +221,9 @@ def _make(env: Environment, config: Config, q: QFunction | None) -> Agent:
         key: Key, state: TrainState, hparams: HParams, clock: Clock
     ) -> tuple[TrainState, Metrics]:
         learner, experience = state
+        if config.temperature == "fixed":  # at what population-based training may have changed
+            params = learner.params._replace(log_temperature=first_log_temperature(hparams))
+            learner = replace(learner, params=params)
         restart, drawn = chance(key, hparams.env_params)
         learner, experience, metrics = rounds(
             functools.partial(live, restart=restart, hparams=hparams),
@@ -233,8 +239,9 @@ def _make(env: Environment, config: Config, q: QFunction | None) -> Agent:
 
     steps = num_envs * length * config.num_rounds
     return Agent(
-        init, update, act, lambda batch: (), HParams(), env, config, steps, config.learning_starts
-    )
+        init, update, act, lambda batch: (), HParams(), env, config, steps,
+        first * num_envs * length,
+    )  # fmt: skip
 
 
 def check(env: Environment, config: Config) -> None:

@@ -25,6 +25,7 @@ class Loaded:
       agent: what was trained.
       population: the members, with their hyperparameters at that time.
       state: their RunState, on the device.
+      dropped: int32 [M], the iteration at which halving dropped a member; -1 of the others.
       step: iterations done.
       config: what config.json says.
     """
@@ -32,6 +33,7 @@ class Loaded:
     agent: Agent
     population: Population
     state: RunState
+    dropped: np.ndarray
     step: int
     config: dict[str, Any]
 
@@ -75,7 +77,8 @@ def load(run_dir: str | Path, step: int | None = None) -> Loaded:
     row = seated[np.argsort(np.asarray(saved.member)[seated])]
     in_order = lambda tree: jax.tree.map(lambda x: x[row], tree)
     members = members._replace(hparams=jax.device_get(in_order(saved.hparams)))
-    return Loaded(agent, members, in_order(saved.state), iteration, config)
+    dropped = np.asarray(saved.dropped)[row]
+    return Loaded(agent, members, in_order(saved.state), dropped, iteration, config)
 
 
 def _members(config: dict[str, Any]) -> Population:

@@ -100,7 +100,9 @@ class Run:
         )
         if self._path and hosts.first():
             draw(self._path, result)
-            write_json(self._path / RESULT, result.table())
+            # A finished run that is resumed keeps what it took.
+            if self._trained or not (self._path / RESULT).exists():
+                write_json(self._path / RESULT, result.table())
         return result
 
     def _start(self) -> int:
@@ -114,7 +116,10 @@ class Run:
             file = MetricsFile(self._path, self._cohort.population)
             file.start(step * self._unit)
             self._outputs = [file, *self._outputs]
-        self._newly_frozen(self._cohort.by_member(self._cohort.state.frozen))
+        # Of the dropped too: which of them had failed before is to be known again.
+        frozen = self._cohort.by_member(self._cohort.state.frozen)
+        dropped = self._cohort.dropped
+        self._newly_frozen(np.where((dropped >= 0) & (frozen >= dropped), -1, frozen))
         return step
 
     def _last(self, step: int, asked: bool) -> bool:
@@ -122,7 +127,8 @@ class Run:
 
     def _report(self, step: int, metrics: Metrics, scores: dict[str, np.ndarray]) -> None:
         values = self._cohort.by_member(metrics) | scores
-        for member, at in self._newly_frozen(values.pop("frozen")).items():
+        frozen = np.where(self._cohort.dropped >= 0, -1, values.pop("frozen"))
+        for member, at in self._newly_frozen(frozen).items():
             seed = self._cohort.population.seeds[member]
             self._display.note(
                 f"member {member} (seed {seed}) turned non-finite at step"
@@ -178,9 +184,8 @@ class Run:
         )
 
     def _newly_frozen(self, frozen: np.ndarray) -> dict[int, int]:
-        """{member: iteration} of those that were not known; the dropped are something else."""
-        dropped = self._cohort.dropped
-        some = np.flatnonzero((np.asarray(frozen) >= 0) & (dropped < 0))
+        """{member: iteration} of those that were not known."""
+        some = np.flatnonzero(np.asarray(frozen) >= 0)
         new = {int(m): int(frozen[m]) for m in some if int(m) not in self._frozen}
         self._frozen.update(new)
         return new

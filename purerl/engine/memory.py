@@ -12,6 +12,8 @@ from purerl.engine.programs import shapes, tree_bytes
 from purerl.errors import UsageError
 from purerl.types import Agent
 
+GROUP = Path("/sys/fs/cgroup")  # where a container's limits are
+
 
 def check_memory(where: Placement, agent: Agent, members: Population, temporary: int = 0) -> None:
     """Raise UsageError if a device cannot hold its share of the state and `temporary` bytes."""
@@ -49,7 +51,8 @@ def memory_limit(where: Placement) -> int | None:
     device = jax.local_devices()[0]
     if device.platform != "cpu":
         stats = device.memory_stats() or {}
-        return stats.get("bytes_limit")
+        limit = stats.get("bytes_limit")
+        return None if limit is None else limit - stats.get("bytes_in_use", 0)
     free = [_free_memory(), _free_in_group()]
     known = [x for x in free if x is not None]
     return min(known) // len(where.mesh.local_devices) if known else None
@@ -67,8 +70,12 @@ def _free_memory() -> int | None:
 def _free_in_group() -> int | None:
     """What a container's limit leaves, if it has one."""
     try:
-        root = Path("/sys/fs/cgroup")
-        limit, used = (root / "memory.max").read_text(), (root / "memory.current").read_text()
-        return None if limit.strip() == "max" else int(limit) - int(used)
-    except (OSError, ValueError):
+        limit, used = (GROUP / "memory.max").read_text(), (GROUP / "memory.current").read_text()
+        if limit.strip() == "max":
+            return None
+        # Files that were read or written count as used until something else wants their place.
+        lines = (GROUP / "memory.stat").read_text().splitlines()
+        cached = next(int(x.split()[1]) for x in lines if x.startswith("inactive_file "))
+        return int(limit) - int(used) + cached
+    except (OSError, StopIteration, ValueError):
         return None

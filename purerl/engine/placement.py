@@ -14,6 +14,7 @@ from jax.sharding import PartitionSpec as Spec
 
 from purerl.errors import UsageError, positive
 from purerl.ops.batching import DATA_AXIS
+from purerl.types import Agent
 
 CPU_BATCH = 4  # members that one CPU device runs abreast, see docs/decisions/0003
 POPULATION_AXIS = "population"
@@ -166,6 +167,13 @@ def place(
     share = -(-members // shards)
     groups = min(max(groups, -(-share // batch)), share)
     return Placement(members, -(-share // groups), mesh)
+
+
+def check_sharing(where: Placement, agent: Agent) -> None:
+    """Raise UsageError unless the devices of a member can share its environments equally."""
+    num_envs = getattr(agent.config, "num_envs", where.data)
+    if num_envs % where.data:
+        raise UsageError(f"data_parallel={where.data}: must divide num_envs={num_envs}")
 
 
 def _without_empty_constants(function: Callable[..., Any]) -> Callable[..., Any]:

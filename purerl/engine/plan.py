@@ -45,11 +45,15 @@ class Plan:
         unit = agent.steps_per_update
         if total_steps < unit:
             raise UsageError(f"total_steps={total_steps}: must be at least {unit}, one iteration")
-        if agent.learning_starts >= total_steps:
+        updates = total_steps // unit
+        if agent.learning_starts >= updates * unit:
+            whole = (
+                "" if updates * unit == total_steps else f", {updates * unit} in whole iterations"
+            )
             raise UsageError(
                 f"learning_starts={agent.learning_starts}: must be below total_steps={total_steps}"
+                f"{whole}"
             )
-        updates = total_steps // unit
 
         def every(name: str, steps: int | None, default: int) -> int:
             if steps is None:

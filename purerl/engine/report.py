@@ -64,7 +64,8 @@ def together(
             columns.setdefault(name, []).extend(values)
         scores.append(result.returns.reshape(count, each))
         # Whole iterations of one group are not those of another, which is no merit.
-        steps += result.configuration_steps if len(groups) == 1 else [groups[0][1].steps] * count
+        whole = len(groups) > 1 and not result.interrupted
+        steps += [groups[0][1].steps] * count if whole else result.configuration_steps
     swept = {name: x for name, x in columns.items() if any(v != x[0] for v in x)}
     return swept, np.concatenate(scores), steps
 

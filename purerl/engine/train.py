@@ -18,7 +18,7 @@ from purerl.engine.display import Display
 from purerl.engine.loggers import check_loggers, open_logger
 from purerl.engine.loop import Run
 from purerl.engine.memory import check_memory
-from purerl.engine.placement import place
+from purerl.engine.placement import check_sharing, place
 from purerl.engine.plan import Plan
 from purerl.engine.population import check_bounds, population
 from purerl.engine.programs import compile_programs, enable_cache
@@ -31,6 +31,7 @@ from purerl.engine.record import (
     write_json,
 )
 from purerl.engine.result import Result
+from purerl.envs import check_params
 from purerl.errors import UsageError, positive
 from purerl.types import Agent
 
@@ -97,6 +98,7 @@ def train(
     """
     members = population(agent.hparams if hparams is None else hparams, seeds)
     check_bounds(members)
+    check_params(agent.env, members.hparams.env_params)
     if halving and (pbt or members.configurations == 1):
         said = "cannot be combined with pbt" if pbt else "needs a sweep"
         raise UsageError(f"halving=True: {said}")
@@ -112,8 +114,7 @@ def train(
         members.size, devices, data_parallel, population_batch, HALVING_GROUPS if halving else 1,
         agent.cpu_batch,
     )  # fmt: skip
-    if (num_envs := getattr(agent.config, "num_envs", where.data)) % where.data:
-        raise UsageError(f"data_parallel={where.data}: must divide num_envs={num_envs}")
+    check_sharing(where, agent)
     settings = describe(
         agent,
         members,
@@ -183,7 +184,9 @@ def prepare(path: Path, settings: dict[str, Any], resume: bool) -> None:
       UsageError: it exists and is not to be resumed, or it is to be and is no run or another one.
     """
     if resume:
-        if wrong := differences(read_config(path), settings):
+        # Devices may be others than before, and so may be how many share a member.
+        before = read_config(path) | {"data_parallel": settings["data_parallel"]}
+        if wrong := differences(before, settings):
             raise UsageError(f"resume={str(path)!r}: is another configuration: {'; '.join(wrong)}")
         return
     try:

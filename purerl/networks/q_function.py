@@ -8,6 +8,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from purerl.errors import UsageError
 from purerl.networks.torsos import TORSOS, Head, NoisyDense
 from purerl.spaces import Discrete, Space
 from purerl.types import Key
@@ -114,3 +115,15 @@ def q_function(
         return out
 
     return QFunction(init, apply, noise) if leaves else QFunction(init, apply)
+
+
+def check_q_function(
+    q: QFunction, observation_space: Space, num_actions: int, atoms: int = 1
+) -> None:
+    """Raise UsageError unless what it gives for one observation is [1, num_actions, atoms]."""
+    obs = jax.ShapeDtypeStruct((1, *observation_space.shape), observation_space.dtype)
+    values = lambda key, obs: q.apply(q.init(key), obs)
+    found = jax.eval_shape(values, jax.random.key(0), obs).shape
+    if found != (wanted := (1, num_actions, atoms)):
+        said = f"must give {list(wanted)}, [observations, actions, atoms]"
+        raise UsageError(f"q: gives {list(found)} for one observation, {said}")

@@ -85,6 +85,9 @@ def cross_entropy(logits: jax.Array, probs: jax.Array) -> jax.Array:
     return -(probs * jax.nn.log_softmax(logits)).sum(-1)
 
 
+_KAPPA = 1e-6  # the least: at 0, of which this is the limit, it would be 0 / 0
+
+
 @jax.custom_vjp
 def quantile_huber(
     quantiles: jax.Array, targets: jax.Array, kappa: jax.Array | float = 1.0
@@ -92,11 +95,13 @@ def quantile_huber(
     """[N]: the quantile Huber loss of [N, Z] quantiles against samples [N, Z'] of the target.
 
     Dabney et al. 2018, https://arxiv.org/abs/1710.10044, eq. 10 and algorithm 1: the sum over
-    quantiles, at the middles of Z equal parts of [0, 1], of the mean over the samples. Only the
+    quantiles, at the middles of Z equal parts of [0, 1], of the mean over the samples. With kappa 0
+    it is the quantile loss itself (there called QR-DQN-0). Only the
     quantiles have a gradient, which is written out so that both sums are products with a vector:
     XLA's CPU backend adds up a last axis number by number, which is slower.
     """
     error, weight = _errors(quantiles, targets)
+    kappa = jnp.maximum(kappa, _KAPPA)
     clipped = jnp.clip(error, -kappa, kappa)
     return _mean(weight * clipped * (error - 0.5 * clipped) / kappa).sum(-1)
 
@@ -108,6 +113,7 @@ def _quantile_forward(quantiles, targets, kappa):
 def _quantile_backward(residuals, g):
     quantiles, targets, kappa = residuals
     error, weight = _errors(quantiles, targets)
+    kappa = jnp.maximum(kappa, _KAPPA)
     return -g[:, None] * _mean(weight * jnp.clip(error, -kappa, kappa) / kappa), None, None
 
 

@@ -13,7 +13,7 @@ class Running:
     Attributes:
       mean: [...].
       variance: [...], of the population (divided by count).
-      count: float32 []. Batches are added whole, so it does not stop growing at 2**24.
+      count: float32 []. It stops growing at 2**24 batches; from then on the oldest is forgotten.
     """
 
     mean: jax.Array
@@ -38,8 +38,9 @@ def update(running: Running, batch: jax.Array) -> Running:
     total = running.count + count
     delta = mean - running.mean
     share = count / total
-    within = running.variance * (running.count / total) + variance * share
-    return Running(running.mean + delta * share, within + delta**2 * share * (1 - share), total)
+    rest = 1.0 - share  # not count / total, which is 1 once the count stops growing
+    within = running.variance * rest + variance * share
+    return Running(running.mean + delta * share, within + delta**2 * share * rest, total)
 
 
 def normalize(running: Running, x: jax.Array, limit: float = 10.0) -> jax.Array:

@@ -9,11 +9,12 @@ import pytest
 from tables import RandomMDP, trained
 
 import purerl
-from purerl.agents import dqn, pqn
+from purerl.agents import dqn, pqn, sac_discrete
 from purerl.envs import TimeStep
 from purerl.errors import UsageError
 from purerl.networks import q_function
 from purerl.ops import q_learning
+from purerl.presets import preset
 from purerl.replay import Steps, priorities, ring
 from purerl.spaces import Box, Discrete
 from purerl.types import Clock
@@ -297,3 +298,37 @@ def test_learning_must_start_before_the_end():
     agent = dqn.make(purerl.make(CARTPOLE), dqn.Config(learning_starts=5_000))
     with pytest.raises(UsageError, match="learning_starts=5000: must be below total_steps=5000"):
         purerl.train(agent, 5_000)
+
+
+def test_learning_must_start_before_the_end_of_the_last_whole_iteration():
+    agent = dqn.make(purerl.make(CARTPOLE), dqn.Config(learning_starts=1_000))
+    said = "learning_starts=1000: must be below total_steps=1200, 640 in whole iterations"
+    with pytest.raises(UsageError, match=said):
+        purerl.train(agent, 1_200)
+    # Whole rounds of ten steps: the first that learns would be the one after the last.
+    agent = dqn.make(purerl.make(CARTPOLE), dqn.Config(learning_starts=1_275))
+    with pytest.raises(UsageError, match="learning_starts=1280: must be below total_steps=1280"):
+        purerl.train(agent, 1_280)
+
+
+@pytest.mark.parametrize("module", [dqn, pqn, sac_discrete])
+def test_a_network_of_another_shape_is_refused(module):
+    env = purerl.make(CARTPOLE)
+    wrong = q_function(env.observation_space, 2, atoms=51)
+    said = r"q: gives \[1, 2, 51\] for one observation, must give \[1, 2, 1\]"
+    with pytest.raises(UsageError, match=said):
+        module.make(env, module.Config(), q=wrong)
+    dqn.make(env, dqn.Config(distribution="categorical"), q=wrong)
+
+
+@pytest.mark.parametrize("name", ["gymnax/Acrobot-v1", "gymnax/MountainCar-v0", CARTPOLE])
+@pytest.mark.parametrize("variant", ["c51", "rainbow"])
+def test_returns_lie_in_the_support_of_their_distribution(variant, name):
+    """Of the environments of classic control: whatever is done, for as long as an episode lasts."""
+    env, found = purerl.make(name), preset(variant, name)
+    config = dqn.Config(**{k: v for k, v in found.items() if k in ("v_min", "v_max")})
+    discount = found.get("discount", dqn.HParams().discount)
+    _, timestep = env.step(KEY, env.reset(KEY)[0], jnp.int32(1))
+    most = timestep.reward * (1.0 - discount**env.max_episode_steps) / (1.0 - discount)
+    assert config.v_min <= most <= config.v_max
+    assert config.v_min <= timestep.reward <= config.v_max

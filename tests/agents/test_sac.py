@@ -219,6 +219,24 @@ def test_a_temperature_of_zero_is_finite():
     assert found["policy/temperature"] < 1e-20
 
 
+@pytest.mark.parametrize("module", [sac, sac_discrete])
+def test_a_fixed_temperature_is_that_of_the_hyperparameters(module):
+    """Which population-based training changes in the middle of a run."""
+    name = "gymnax/Pendulum-v1" if module is sac else "gymnax/CartPole-v1"
+    config = module.Config(
+        num_envs=2, num_rounds=2, batch_size=4, capacity=64, learning_starts=6, hidden_sizes=(4,),
+        temperature="fixed",
+    )  # fmt: skip
+    agent = module.make(purerl.make(name), config)
+    hparams = jax.tree.map(jnp.float32, agent.hparams)
+    update, clock = jax.jit(agent.update), purerl.types.Clock(jnp.int32(3), jnp.int32(9))
+    state = agent.init(KEY, hparams._replace(initial_temperature=0.2))
+    for temperature in (0.2, 0.3):
+        chosen = hparams._replace(initial_temperature=jnp.float32(temperature))
+        state, found = update(KEY, state, chosen, clock)
+        assert found["policy/temperature"] == pytest.approx(temperature)
+
+
 # --- REDQ and DroQ
 
 

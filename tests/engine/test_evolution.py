@@ -134,6 +134,22 @@ def test_halving_on_other_devices_after_a_resume(tmp_path):
     assert changed(whole.state.train.learner, rest.state.train.learner) == []
 
 
+def test_a_member_that_failed_before_it_was_dropped_is_known_after_a_resume(tmp_path):
+    """Or its last finite policy would be ranked among the others."""
+    case = toys.Case(toys.make(config=toys.Config(bad_step=1)))
+    hparams = grid(toys.HParams(), rate=[0.1, 0.2, 0.3, 0.4], bad=[0.0, 1.0])
+    options = {"hparams": hparams, "seeds": 2, "halving": True, "log_every": 1}
+    whole = run(case, 16, run_dir=tmp_path / "whole", **options)
+    assert len(whole.frozen) == 8
+    assert set(whole.frozen) <= set(whole.dropped)
+    interrupted(case, tmp_path / "halves", at=5, updates=16, **options)
+    rest = run(case, 16, run_dir=tmp_path / "halves", resume=True, **options)
+    assert rest.frozen == whole.frozen
+    np.testing.assert_array_equal(rest.returns, whole.returns)
+    read = lambda run_dir: (tmp_path / run_dir / "sweep.csv").read_bytes()
+    assert read("whole") == read("halves")
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [

@@ -82,6 +82,32 @@ def test_refused_after_compiling_leaves_nothing(monkeypatch, tmp_path):
     assert not (tmp_path / "run").exists()
 
 
+def test_files_that_are_only_cached_leave_room(monkeypatch, tmp_path):
+    """In a container they count as used until something else wants their place."""
+    monkeypatch.setattr(module, "GROUP", tmp_path)
+    assert module._free_in_group() is None
+    for name, text in (
+        ("memory.max", "4000000\n"),
+        ("memory.current", "3900000\n"),
+        ("memory.stat", "anon 500000\nfile 3400000\ninactive_file 3000000\nactive_file 4\n"),
+    ):
+        (tmp_path / name).write_text(text)
+    assert module._free_in_group() == 3_100_000
+    (tmp_path / "memory.max").write_text("max\n")
+    assert module._free_in_group() is None
+
+
+def test_what_is_in_use_on_an_accelerator_is_not_free(monkeypatch):
+    class Device:
+        platform = "gpu"
+
+        def memory_stats(self):
+            return {"bytes_limit": 1000, "bytes_in_use": 300}
+
+    monkeypatch.setattr(module.jax, "local_devices", lambda: [Device()])
+    assert memory_limit(None) == 700
+
+
 def test_the_machine_tells_its_memory():
     one, all_ = memory_limit(place(8, 1)), memory_limit(place(8))
     assert one is None or one > all_ > 1_000_000

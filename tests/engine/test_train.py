@@ -58,6 +58,10 @@ def test_every_stop_is_made_and_none_besides(evals, saves, logs):
         ({"checkpoint_every": -1}, "checkpoint_every=-1: must not be negative"),
         ({"log_every": -1}, "log_every=-1: must not be negative"),
         ({"population_batch": 0}, "population_batch=0: must be positive"),
+        (
+            {"hparams": toys.HParams(env_params={"bonsu": 1.0})},
+            "env.bonsu: no parameter of env='test/countdown'; did you mean bonus?",
+        ),
         ({"resume": True}, "run_dir=None: resume and loggers need a run directory"),
         ({"loggers": ["wandb"]}, "run_dir=None"),
     ],

@@ -109,6 +109,18 @@ def test_the_gradient_of_quantile_huber_is_that_of_its_formula():
         np.testing.assert_allclose(found, jax.grad(plain)(*at), rtol=1e-5, atol=1e-6)
 
 
+def test_quantile_huber_of_kappa_0_is_the_quantile_loss():
+    """And finite, as is its gradient, where an error is exactly 0."""
+    quantiles = jnp.asarray(RNG.normal(size=(4, 5)), jnp.float32)
+    targets = jnp.concatenate([quantiles[:, :1], quantiles[:, 1:3] * 2], 1)
+    error = np.asarray(targets)[:, None, :] - np.asarray(quantiles)[:, :, None]
+    weight = np.abs(((np.arange(5) + 0.5) / 5).reshape(1, 5, 1) - (error < 0))
+    loss = lambda q: q_learning.quantile_huber(q, targets, jnp.float32(0.0)).sum()
+    np.testing.assert_allclose(loss(quantiles), (weight * np.abs(error)).mean(-1).sum(), rtol=1e-5)
+    slope = -(weight * np.sign(error)).mean(-1)
+    np.testing.assert_allclose(jax.grad(loss)(quantiles), slope, rtol=1e-5, atol=1e-6)
+
+
 def test_quantile_huber_is_least_at_the_quantiles():
     samples = jnp.asarray(RNG.exponential(5.0, (1, 4000)))  # broad, so that kappa hardly matters
     quantiles = jnp.zeros((1, 4))

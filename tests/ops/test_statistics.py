@@ -54,6 +54,16 @@ def test_counting_goes_on_beyond_2_to_the_24():
     np.testing.assert_allclose(full.variance, (1 - share) + 4 * share * (1 - share), rtol=1e-5)
 
 
+def test_a_count_that_stops_growing_keeps_the_variance():
+    """It adds to a mean that forgets; what is forgotten must leave the variance too."""
+    full = statistics.Running(jnp.zeros(1), jnp.full(1, 4.0), jnp.float32(2.0**44))
+    batch = jnp.tile(jnp.array([[-1.0], [1.0]]), (2**19, 1))  # too few to be counted
+    for _ in range(8):
+        full = statistics.update(full, batch)
+    assert full.count == 2.0**44
+    assert full.variance < 4.0
+
+
 def test_nothing_seen_changes_nothing():
     x = jnp.array([[-3.0, 0.5], [9.0, 1e-3]])
     np.testing.assert_array_equal(statistics.normalize(statistics.init((2,)), x), x)
