@@ -29,7 +29,7 @@ from benchmarks.quick import Row, run
 from benchmarks.records import ROOT, here, keep, provenance
 from benchmarks.timing import in_new_process
 from purerl.analysis.intervals import iqm
-from purerl.engine.record import RESULT, read_metric
+from purerl.engine.record import RESULT, read_config, read_metric
 from purerl.errors import UsageError
 
 
@@ -64,6 +64,7 @@ TASKS = {
     "rainbow-cartpole": Task("experiments/rainbow_gymnax.py --seeds 16", 495),
     "pqn-cartpole": Task("experiments/pqn_gymnax.py --seeds 16", 495),
     "dqn-acrobot": Task("experiments/dqn_gymnax.py --env Acrobot-v1 --seeds 16", -90),
+    "c51-acrobot": Task("experiments/c51_gymnax.py --env Acrobot-v1 --seeds 16", -90),
     "dqn-mountain_car": Task("experiments/dqn_gymnax.py --env MountainCar-v0 --seeds 16", -140),
     "sac-pendulum": Task("experiments/sac_gymnax.py --seeds 16 --eval-episodes 64", -160),
     "sac-mountain_car_continuous": Task(
@@ -174,6 +175,8 @@ def run_task(name: str, task: Task) -> dict[str, object]:
         if status:
             raise UsageError(f"task={name!r}: its command ended with status {status}")
         result = json.loads((run_dir / RESULT).read_text())
+        settings = read_config(run_dir)
+        del settings["versions"]
         steps, values = read_metric(
             run_dir, "eval/return", result["greedy"]["count"] + result["greedy"]["left_out"]
         )
@@ -188,7 +191,7 @@ def run_task(name: str, task: Task) -> dict[str, object]:
         "curve_by_seed": [[compact(x) for x in row] for row in values],
         "wall_seconds": round(time.perf_counter() - began, 1),
         "peak_memory_mb": round(usage.ru_maxrss / 1024),
-        **provenance(),
+        **provenance(**settings),
     }
 
 

@@ -62,14 +62,24 @@ class Run:
                 self._trained += cohort.active * (stop - step) * self._unit
                 step, pending = stop, (stop, metrics, {})
                 asked = hosts.any_of(interrupt.asked)
+                if asked and checkpoints and not plan.evaluates(step):
+                    # Saved before it is evaluated: who asked may not wait for that.
+                    self._report(*pending)
+                    saved, pending = step, None
+                    cohort.save(checkpoints, step)
                 if plan.evaluates(step) or asked:
                     evaluation, scores = self._evaluate(step)
-                    evaluated, pending = step, (step, metrics, scores)
-                if self._selects(step) and evaluation is not None:
+                    evaluated = step
+                    if saved == step:
+                        self._log(step, scores)
+                    else:
+                        pending = step, metrics, scores
+                if self._selects(step) and evaluation is not None and pending is not None:
                     self._report(*pending)
                     pending = None
                     self._select(step, np.asarray(evaluation.greedy))
-                if checkpoints and (step % plan.checkpoint_every == 0 or self._last(step, asked)):
+                due = step % plan.checkpoint_every == 0 or self._last(step, asked)
+                if checkpoints and due and saved != step:
                     if pending is not None:
                         self._report(*pending)  # metrics.csv is never behind the newest checkpoint
                     saved, pending = step, None
@@ -134,14 +144,21 @@ class Run:
                 f"member {member} (seed {seed}) turned non-finite at step"
                 f" {at * self._unit:,}: frozen"
             )
-        out = [*self._frozen, *np.flatnonzero(self._cohort.dropped >= 0)]
-        values = _means({k: np.array(v, float) for k, v in values.items()}, out)
-        for output in self._outputs:
-            output.log(step * self._unit, values)
+        values = self._log(step, _means(values))
         rate = self._trained / self._seconds if self._seconds else np.nan
         self._display.progress(
             step * self._unit, rate, values["episode/return"], self._cohort.active
         )
+
+    def _log(self, step: int, values: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """Put out the values [M] of each metric, without those of members that have stopped."""
+        out = [*self._frozen, *np.flatnonzero(self._cohort.dropped >= 0)]
+        values = {k: np.array(v, float) for k, v in values.items()}
+        for of in values.values():
+            of[out] = np.nan
+        for output in self._outputs:
+            output.log(step * self._unit, values)
+        return values
 
     def _evaluate(self, step: int) -> tuple[Evaluation, dict[str, np.ndarray]]:
         began = time.perf_counter()
@@ -191,13 +208,11 @@ class Run:
         return new
 
 
-def _means(metrics: dict[str, np.ndarray], frozen: list[int]) -> dict[str, np.ndarray]:
+def _means(metrics: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     """Sums over episodes become means, which do not exist where no episode ended."""
     count = metrics.pop("episode/count")
     some = np.where(count > 0, count, np.nan)
     for name in ("return", "length"):
         metrics[f"episode/{name}"] = metrics.pop(f"episode/{name}_sum") / some
     metrics["episode/count"] = count
-    for values in metrics.values():
-        values[frozen] = np.nan
     return metrics

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from benchmarks import pictures, records, svg, tables
-from benchmarks.learning import compact
+from benchmarks.learning import STUDIES, TASKS, compact
 from purerl.analysis import probability_of_improvement
 
 
@@ -85,6 +85,18 @@ def test_recorded_entries_are_of_this_format():
     for path in records.RESULTS.glob("*/*.json"):
         for name, entry in json.loads(path.read_text()).items():
             assert {"versions", "device", "cores", "commit", "date"} <= entry.keys(), (path, name)
+
+
+def test_recorded_learning_is_that_of_the_tasks():
+    """Of their commands and gates as they are now."""
+    for file, tasks in {"learning": TASKS, **STUDIES}.items():
+        for entries in records.read(file).values():
+            for name, entry in entries.items():
+                task = tasks[name]
+                assert entry["command"] == f"python {task.command}", name
+                assert (entry["gate"], entry["passed"]) == (
+                    task.gate, None if task.gate is None else entry["greedy"]["iqm"] >= task.gate
+                ), name  # fmt: skip
 
 
 @pytest.mark.parametrize(

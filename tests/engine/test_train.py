@@ -13,7 +13,7 @@ import toys
 from purerl import UsageError
 from purerl.engine import train
 from purerl.engine.plan import Plan
-from purerl.engine.record import read_metric
+from purerl.engine.record import MetricsFile, read_metric
 
 AGENT = toys.make()
 UNIT = AGENT.steps_per_update
@@ -172,6 +172,35 @@ def test_a_bar_on_a_terminal(monkeypatch, capsys):
 def test_silence_unless_wanted(capsys):
     train(AGENT, 2 * UNIT)
     assert capsys.readouterr() == ("", "")
+
+
+def test_what_is_interrupted_is_saved_before_it_is_evaluated(tmp_path, monkeypatch):
+    """A second interrupt, or a scheduler that kills, costs the evaluation only."""
+    module, run_dir = sys.modules["purerl.engine.train"], tmp_path / "run"
+    compiled, log = module.compile_programs, MetricsFile.log
+
+    def compile_programs(*settings):
+        def evaluate(*arguments):
+            raise KeyboardInterrupt
+
+        return compiled(*settings)._replace(evaluate=evaluate)
+
+    def log_and_stop(self, step, metrics):
+        log(self, step, metrics)
+        if step == 3 * UNIT:
+            signal.raise_signal(signal.SIGINT)
+
+    monkeypatch.setattr(module, "compile_programs", compile_programs)
+    monkeypatch.setattr(MetricsFile, "log", log_and_stop)
+    options = {"eval_every": 0, "checkpoint_every": 0, "log_every": UNIT}
+    with pytest.raises(KeyboardInterrupt):
+        train(AGENT, 10 * UNIT, run_dir=run_dir, **options)
+    monkeypatch.undo()
+    (saved,) = (run_dir / "checkpoint").iterdir()
+    assert 3 <= int(saved.name) < 10
+    steps, _ = read_metric(run_dir, "toy/step", 1)
+    assert steps[-1] == int(saved.name) * UNIT
+    assert train(AGENT, 10 * UNIT, run_dir=run_dir, resume=True, **options).steps == 10 * UNIT
 
 
 def test_an_interrupt_during_an_evaluation_saves_and_evaluates(tmp_path, monkeypatch):
