@@ -173,8 +173,8 @@ def _train(
             **options,
         )
         # What was learnt is in the group's checkpoint; here it would stay on the devices.
-        without = jax.tree.map(lambda _: None, result.state)
-        done.append((group, dataclasses.replace(result, state=without)))
+        result = dataclasses.replace(result, state=jax.tree.map(lambda _: None, result.state))
+        done.append((group, result))
         if result.interrupted:
             break
     if len(groups) > 1 and hosts.first():

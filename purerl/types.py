@@ -81,7 +81,8 @@ class Agent:
       env: the environment the functions were made for.
       config: the static settings they were made with.
       steps_per_update: environment steps of one `update`, over all its environments.
-      learning_starts: environment steps before anything is learnt; a run must be longer.
+      learning_starts: environment steps before anything is learnt, in whole rounds; a run must be
+        longer.
       cpu_batch: members that a CPU device runs abreast unless told otherwise: the larger an agent's
         products, the fewer (docs/decisions/0003).
     """

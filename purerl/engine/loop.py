@@ -3,9 +3,11 @@
 Axes: M members, C configurations, E episodes of an evaluation.
 """
 
+import json
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
@@ -110,9 +112,10 @@ class Run:
         )
         if self._path and hosts.first():
             draw(self._path, result)
+            table = result.table()
             # A finished run that is resumed keeps what it took.
-            if self._trained or not (self._path / RESULT).exists():
-                write_json(self._path / RESULT, result.table())
+            if self._trained or not _is_of(self._path / RESULT, table):
+                write_json(self._path / RESULT, table)
         return result
 
     def _start(self) -> int:
@@ -144,7 +147,7 @@ class Run:
                 f"member {member} (seed {seed}) turned non-finite at step"
                 f" {at * self._unit:,}: frozen"
             )
-        values = self._log(step, _means(values))
+        values = self._log(step, _means({k: np.array(v, float) for k, v in values.items()}))
         rate = self._trained / self._seconds if self._seconds else np.nan
         self._display.progress(
             step * self._unit, rate, values["episode/return"], self._cohort.active
@@ -153,9 +156,8 @@ class Run:
     def _log(self, step: int, values: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Put out the values [M] of each metric, without those of members that have stopped."""
         out = [*self._frozen, *np.flatnonzero(self._cohort.dropped >= 0)]
-        values = {k: np.array(v, float) for k, v in values.items()}
-        for of in values.values():
-            of[out] = np.nan
+        stopped = np.isin(np.arange(self._cohort.population.size), out)
+        values = {k: np.where(stopped, np.nan, v) for k, v in values.items()}
         for output in self._outputs:
             output.log(step * self._unit, values)
         return values
@@ -206,6 +208,15 @@ class Run:
         new = {int(m): int(frozen[m]) for m in some if int(m) not in self._frozen}
         self._frozen.update(new)
         return new
+
+
+def _is_of(path: Path, table: dict[str, Any]) -> bool:
+    """Whether there is a result.json, and of a run that came as far: then of the same scores."""
+    try:
+        found = json.loads(path.read_text())
+    except (OSError, ValueError):
+        return False
+    return all(found.get(name) == table[name] for name in ("steps", "interrupted"))
 
 
 def _means(metrics: dict[str, np.ndarray]) -> dict[str, np.ndarray]:

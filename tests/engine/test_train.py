@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 import signal
 import sys
 
@@ -201,6 +202,22 @@ def test_what_is_interrupted_is_saved_before_it_is_evaluated(tmp_path, monkeypat
     steps, _ = read_metric(run_dir, "toy/step", 1)
     assert steps[-1] == int(saved.name) * UNIT
     assert train(AGENT, 10 * UNIT, run_dir=run_dir, resume=True, **options).steps == 10 * UNIT
+
+
+def test_a_result_is_written_again_unless_it_is_of_the_end(run, tmp_path):
+    """That of a run that was stopped half-way, then resumed and killed before it wrote its own."""
+    path = shutil.copytree(run[0], tmp_path / "run")
+    options = {"seeds": [4, 2], "eval_every": 3 * UNIT, "eval_episodes": 5, "log_every": 2 * UNIT,
+               "checkpoint_every": 5 * UNIT, "run_dir": path, "resume": True}  # fmt: skip
+    kept = (path / "result.json").read_text()
+    train(AGENT, 10 * UNIT + 2, **options)
+    assert (path / "result.json").read_text() == kept, "with the seconds that it took"
+    half = json.loads(kept) | {"steps": 5 * UNIT, "interrupted": True}
+    (path / "result.json").write_text(json.dumps(half))
+    train(AGENT, 10 * UNIT + 2, **options)
+    found = json.loads((path / "result.json").read_text())
+    assert (found["steps"], found["interrupted"]) == (10 * UNIT, False)
+    assert found["greedy"] == json.loads(kept)["greedy"]
 
 
 def test_an_interrupt_during_an_evaluation_saves_and_evaluates(tmp_path, monkeypatch):
