@@ -15,14 +15,19 @@ from purerl.types import Agent
 GROUP = Path("/sys/fs/cgroup")  # where a container's limits are
 
 
-def check_memory(where: Placement, agent: Agent, members: Population, temporary: int = 0) -> None:
-    """Raise UsageError if a device cannot hold its share of the state and `temporary` bytes."""
+def check_memory(
+    where: Placement, agent: Agent, members: Population, temporary: int = 0, copies: int = 1
+) -> None:
+    """Raise UsageError if a device cannot hold its share of the state and `temporary` bytes.
+
+    `copies` is how often the state is there at once, at worst.
+    """
     limit = memory_limit(where)
     if limit is None:
         return
     _, hparams, state = shapes(agent, where, jax.tree.structure(members.hparams))
     shared = tree_bytes((state.train.learner, hparams)) + tree_bytes(state.train.actor) / where.data
-    needed = shared / where.shards
+    needed = copies * shared / where.shards
     if needed + temporary <= limit:
         return
     gigabytes = lambda x: f"{x / 1e9:.3g} GB"

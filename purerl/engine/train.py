@@ -135,7 +135,10 @@ def train(
         raise UsageError("run_dir=None: resume and loggers need a run directory")
     check_loggers(loggers)
     hosts.agree(settings, differences)
-    check_memory(where, agent, members)
+    # The state is there twice where members change places, and where a CPU saves it.
+    saves = path is not None and jax.default_backend() == "cpu"
+    copies = 2 if halving or pbt or saves else 1
+    check_memory(where, agent, members, copies=copies)
     if path is not None:
         hosts.by_first(lambda: prepare(path, settings, resume))
     writes = path if hosts.first() else None
@@ -149,7 +152,7 @@ def train(
         )
         display.compiled(programs)
         try:
-            check_memory(where, agent, members, programs.temporary_bytes)
+            check_memory(where, agent, members, programs.temporary_bytes, copies)
         except UsageError:
             if writes and not resume:
                 _undo(writes)

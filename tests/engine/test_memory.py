@@ -3,6 +3,7 @@
 import re
 import sys
 
+import numpy as np
 import pytest
 import toys
 
@@ -71,6 +72,25 @@ def test_refused_before_compiling(monkeypatch, tmp_path):
     with pytest.raises(UsageError, match="the largest population that fits is 0"):
         train(AGENT, UNIT, seeds=8, run_dir=tmp_path / "run")
     assert not (tmp_path / "run").exists()
+
+
+def test_room_for_a_copy_is_counted_where_there_will_be_one(monkeypatch, tmp_path):
+    """For a checkpoint on a CPU, and where members change places."""
+
+    def compiled(*_):
+        raise AssertionError("compiled")
+
+    monkeypatch.setattr(sys.modules["purerl.engine.train"], "compile_programs", compiled)
+    limited(monkeypatch, 10_000)
+    most = fits(10_000)
+    go = lambda **options: train(AGENT, 4 * UNIT, devices=1, population_batch=1, **options)
+    with pytest.raises(AssertionError, match="compiled"):
+        go(seeds=most)
+    two = toys.HParams(rate=np.array([0.1, 0.2]))
+    for options in ({"seeds": most, "run_dir": tmp_path / "run"},
+                    {"seeds": most // 2, "hparams": two, "halving": True}):  # fmt: skip
+        with pytest.raises(UsageError, match=f"the largest population that fits is {most // 2}"):
+            go(**options)
 
 
 def test_refused_after_compiling_leaves_nothing(monkeypatch, tmp_path):
