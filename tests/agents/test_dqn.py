@@ -172,7 +172,7 @@ def test_a_categorical_distribution_begins_with_expecting_nothing(options):
     hparams = agent.hparams._replace(learning_rate=0.0)
     state = agent.init(KEY, hparams)
     _, metrics = agent.update(KEY, state, hparams, Clock(jnp.int32(0), jnp.int32(1)))
-    assert abs(metrics["value/mean"] * 12 / 3) < 10.0  # zeros of the rounds that do not learn
+    assert abs(metrics["value/mean"]) < 10.0  # of the rounds that learn
 
 
 @pytest.mark.slow
