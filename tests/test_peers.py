@@ -228,6 +228,7 @@ def test_compiling_is_taken_apart():
     assert found.compile_seconds == 5.0
     assert found.warm == [0.5, 2.5, 4.5, 6.5]
     assert found.cold == [0.5, 7.5, 9.5, 11.5]
+    assert found.steps_per_second == 5.0, "of the parts after the first two"
 
 
 def test_seconds_to_a_score():
