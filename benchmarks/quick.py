@@ -45,7 +45,7 @@ class Kind(NamedTuple):
 # four runs lay within a factor of 1.03 (PPO), 1.22 (SAC) and 1.32 (DQN) in speed, 1.13 in share,
 # 1.07 in compiling (of wall time 1.4) and 1.13 in memory. Single repetitions of speed lay up to 3.7
 # apart, hence medians and a second try. Between free cores and those, SAC lay 1.39 apart. Between
-# an AMD EPYC and an Intel Xeon of two cores each, speeds lay 1.10 to 1.17 apart, the share 1.05.
+# an AMD EPYC and an Intel Xeon of two cores each, and 79 commits, speeds lay 1.10 to 1.17 apart.
 KINDS = {
     "speed": Kind("steps a calibration loop", True, 1.75, 2.25),
     "share": Kind("of the steps/s alone", True, 1.5, 2.25),

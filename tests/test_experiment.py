@@ -196,16 +196,7 @@ def test_a_variant_is_its_algorithm_with_other_settings():
         ("gymnax", ["--sweep", "num_envs=16,0"], ["num_envs=0", "must be positive"]),
         (
             "gymnax",
-            [
-                "--sweep",
-                "num_envs=16,15",
-                "--num-minibatches",
-                "1",
-                "--data-parallel",
-                "2",
-                "--devices",
-                "2",
-            ],
+            ["--sweep", "num_envs=16,15", "--data-parallel=2", "--devices=2"],
             ["data_parallel=2", "num_envs=15"],
         ),
         (

@@ -180,13 +180,13 @@ def _make(env: Environment, config: Config, q: QFunction | None) -> Agent:
     if config.distribution == "categorical":
         atoms = q_learning.support(config.v_min, config.v_max, config.atoms)
         prior = q_learning.nothing_expected(atoms)
+    if q is not None:
+        check_q_function(q, env.observation_space, num_actions, size)
     q = q or q_function(
-        env.observation_space, num_actions, prior, torso=config.torso,
-        atoms=size,
+        env.observation_space, num_actions, prior, torso=config.torso, atoms=size,
         hidden_sizes=config.hidden_sizes, activation=config.activation,
         layer_norm=config.layer_norm, dueling=config.dueling, noisy=config.noisy,
     )  # fmt: skip
-    check_q_function(q, env.observation_space, num_actions, size)
     num_envs, length, n = config.num_envs, config.unroll_length, config.n_step
     rows, capacity = config.num_updates * config.batch_size, config.capacity // num_envs
     first = -(-config.learning_starts // (num_envs * length))  # the round that learns first

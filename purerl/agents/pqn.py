@@ -107,12 +107,13 @@ def _make(env: Environment, config: Config, q: QFunction | None) -> Agent:
     check(env, config)
     assert isinstance(env.action_space, Discrete)
     num_actions = env.action_space.n
+    if q is not None:
+        check_q_function(q, env.observation_space, num_actions)
     q = q or q_function(
         env.observation_space, num_actions, torso=config.torso,
         hidden_sizes=config.hidden_sizes, activation=config.activation,
         layer_norm=config.layer_norm, dueling=config.dueling,
     )  # fmt: skip
-    check_q_function(q, env.observation_space, num_actions)
     num_envs, length = config.num_envs, config.unroll_length
     rows = num_envs * length
 

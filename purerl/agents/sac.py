@@ -191,14 +191,14 @@ def _make(env: Environment, config: Config) -> Agent:
             optax.adam(hparams.temperature_learning_rate),
         )
 
-    def first_log_temperature(hparams: HParams) -> jax.Array:
+    def initial_log_temperature(hparams: HParams) -> jax.Array:
         # A temperature of 0 has no logarithm, and a learner must be finite.
         return jnp.log(jnp.maximum(jnp.float32(hparams.initial_temperature), 1e-30))
 
     def init(key: Key, hparams: HParams) -> TrainState:
         actor_key, critic_key, env_key = jax.random.split(key, 3)
         params = Params(
-            actor.init(actor_key), critic.init(critic_key), first_log_temperature(hparams)
+            actor.init(actor_key), critic.init(critic_key), initial_log_temperature(hparams)
         )
         states = Params(
             *(adam.init(p) for adam, p in zip(optimizers(hparams), params, strict=True))
@@ -315,7 +315,7 @@ def _make(env: Environment, config: Config) -> Agent:
     ) -> tuple[TrainState, Metrics]:
         learner, experience = state
         if config.temperature == "fixed":  # at what population-based training may have changed
-            params = learner.params._replace(log_temperature=first_log_temperature(hparams))
+            params = learner.params._replace(log_temperature=initial_log_temperature(hparams))
             learner = replace(learner, params=params)
         restart, drawn = chance(key, hparams)
         learner, experience, metrics = rounds(

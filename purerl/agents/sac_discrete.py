@@ -147,23 +147,24 @@ def _make(env: Environment, config: Config, q: QFunction | None) -> Agent:
     check(env, config)
     assert isinstance(env.action_space, Discrete)
     num_actions = env.action_space.n
+    if q is not None:
+        check_q_function(q, env.observation_space, num_actions)
     network = q or q_function(
         env.observation_space, num_actions, torso=config.torso, hidden_sizes=config.hidden_sizes,
         activation=config.activation, layer_norm=config.layer_norm,
     )  # fmt: skip
-    check_q_function(network, env.observation_space, num_actions)
     num_envs, length = config.num_envs, config.unroll_length
     rows = config.num_updates * config.batch_size
     first = -(-config.learning_starts // (num_envs * length))  # the round that learns first
 
-    def first_log_temperature(hparams: HParams) -> jax.Array:
+    def initial_log_temperature(hparams: HParams) -> jax.Array:
         # A temperature of 0 has no logarithm, and a learner must be finite.
         return jnp.log(jnp.maximum(jnp.float32(hparams.initial_temperature), 1e-30))
 
     def init(key: Key, hparams: HParams) -> TrainState:
         actor_key, critic_key, env_key = jax.random.split(key, 3)
         critics = jax.vmap(network.init)(jax.random.split(critic_key, 2))
-        params = Params(network.init(actor_key), critics, first_log_temperature(hparams))
+        params = Params(network.init(actor_key), critics, initial_log_temperature(hparams))
         opt_state = optax.adam(hparams.learning_rate).init(params)
         # The target is a copy: the two are donated to the first iteration, each by itself.
         learner = Learner(params, jax.tree.map(jnp.copy, critics), opt_state)
@@ -222,7 +223,7 @@ def _make(env: Environment, config: Config, q: QFunction | None) -> Agent:
     ) -> tuple[TrainState, Metrics]:
         learner, experience = state
         if config.temperature == "fixed":  # at what population-based training may have changed
-            params = learner.params._replace(log_temperature=first_log_temperature(hparams))
+            params = learner.params._replace(log_temperature=initial_log_temperature(hparams))
             learner = replace(learner, params=params)
         restart, drawn = chance(key, hparams.env_params)
         learner, experience, metrics = rounds(

@@ -114,7 +114,7 @@ class Run:
             draw(self._path, result)
             table = result.table()
             # A finished run that is resumed keeps what it took.
-            if self._trained or not _is_of(self._path / RESULT, table):
+            if self._trained or not _describes(self._path / RESULT, table):
                 write_json(self._path / RESULT, table)
         return result
 
@@ -210,8 +210,8 @@ class Run:
         return new
 
 
-def _is_of(path: Path, table: dict[str, Any]) -> bool:
-    """Whether there is a result.json, and of a run that came as far: then of the same scores."""
+def _describes(path: Path, table: dict[str, Any]) -> bool:
+    """Whether there is a result.json, of a run that came as far: then its scores are the same."""
     try:
         found = json.loads(path.read_text())
     except (OSError, ValueError):

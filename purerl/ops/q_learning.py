@@ -96,9 +96,9 @@ def quantile_huber(
 
     Dabney et al. 2018, https://arxiv.org/abs/1710.10044, eq. 10 and algorithm 1: the sum over
     quantiles, at the middles of Z equal parts of [0, 1], of the mean over the samples. With kappa 0
-    it is the quantile loss itself (there called QR-DQN-0). Only the
-    quantiles have a gradient, which is written out so that both sums are products with a vector:
-    XLA's CPU backend adds up a last axis number by number, which is slower.
+    it is the quantile loss itself, there called QR-DQN-0. Only the quantiles have a gradient, which
+    is written out so that both sums are products with a vector: XLA's CPU backend adds up a last
+    axis number by number, which is slower.
     """
     error, weight = _errors(quantiles, targets)
     kappa = jnp.maximum(kappa, _KAPPA)
