@@ -39,6 +39,7 @@ def bare(env: Any, config: muzero.Config, discount: float):
         latent_size=config.latent_size, torso=config.torso, hidden_sizes=config.hidden_sizes,
     )  # fmt: skip
     atoms = two_hot.support(config.v_min, config.v_max, config.atoms)
+    scale = config.value_scale / (config.v_max - config.v_min)
     params = model.init(jax.random.key(0))
     obs = jax.random.normal(jax.random.key(1), (config.num_envs, *env.observation_space.shape))
 
@@ -57,12 +58,13 @@ def bare(env: Any, config: muzero.Config, discount: float):
         found = mctx.gumbel_muzero_policy(
             params, key, root, recurrent, config.num_simulations,
             qtransform=functools.partial(
-                mctx.qtransform_completed_by_mix_value, value_scale=0.01, rescale_values=False
+                mctx.qtransform_completed_by_mix_value, value_scale=scale, rescale_values=False
             ),
         )  # fmt: skip
         return 1e-9 * found.action.sum(), ()
 
-    keys = jax.random.split(jax.random.key(2), ITERATIONS * config.num_rounds)
+    # Bits, as `ops.search.plan` gives them to mctx.
+    keys = jax.random.key_data(jax.random.split(jax.random.key(2), ITERATIONS * config.num_rounds))
     run = jax.jit(lambda keys: jax.lax.scan(search, jnp.float32(0), keys)[0])
     compiled = run.lower(keys).compile(cpu_options(2))
     return lambda: compiled(keys)

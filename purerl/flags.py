@@ -95,6 +95,9 @@ NOT_SETTINGS = {
 }  # fmt: skip
 """Of the flags, what does not decide the numbers, or is recorded elsewhere."""
 
+TOTAL_STEPS = 1_000_000
+"""Of an algorithm that has no preset."""
+
 FLAGS = {
     "brax": BraxFlags, "game": GameFlags, "gymnax": RunFlags, "pgx": GameFlags, "probe": RunFlags,
 }  # fmt: skip
@@ -155,7 +158,8 @@ def of_preset(
     name = full_name(env, suite)
     chosen = preset(variant or algorithm.__name__.rsplit(".", 1)[-1], name)
     of = lambda fields: {k: v for k, v in chosen.items() if k in fields}
-    run = FLAGS[suite](env=name, **of([f.name for f in dataclasses.fields(FLAGS[suite])]))
+    names = [f.name for f in dataclasses.fields(FLAGS[suite])]
+    run = FLAGS[suite](**({"env": name, "total_steps": TOTAL_STEPS} | of(names)))
     kwargs = env_kwargs(run)
     for flag in ("backend", "episode_length", "action_repeat", "opponent"):
         if flag in kwargs and (given := flag_value(argv, f"--{flag.replace('_', '-')}")):
