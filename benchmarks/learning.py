@@ -70,6 +70,13 @@ TASKS = {
     "sac-mountain_car_continuous": Task(
         "experiments/sac_gymnax.py --env MountainCarContinuous-v0 --seeds 8", 90
     ),
+    # 20 gradient steps an environment step, so few of these.
+    **{
+        f"{variant}-pendulum": Task(
+            f"experiments/{variant}_gymnax.py --seeds 8 --eval-episodes 64", -200
+        )
+        for variant in ("redq", "droq")
+    },
     "sac_discrete-cartpole": Task("experiments/sac_discrete_gymnax.py --seeds 8", 475),
     "td3-pendulum": Task("experiments/td3_gymnax.py --seeds 16 --eval-episodes 64", -170),
     "ddpg-pendulum": Task("experiments/ddpg_gymnax.py --seeds 16 --eval-episodes 64", -200),
@@ -95,7 +102,7 @@ TASKS = {
         None,
     ),
     "sac-halfcheetah-evorl": Task(
-        f"experiments/sac_brax.py --env halfcheetah --seeds 2 --total-steps 500000 {LIKE_BRAX}"
+        f"experiments/sac_brax.py --env halfcheetah --seeds 2 {LIKE_BRAX}"
         " --num-envs 256 --num-updates 32 --discount 0.95 --temperature fixed"
         " --initial-temperature 0.2",
         None,

@@ -2,7 +2,8 @@
 
 import dataclasses
 import difflib
-from collections.abc import Iterable
+import functools
+from collections.abc import Callable, Iterable
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 
@@ -42,6 +43,13 @@ def positive(field: str, value: float) -> None:
         raise UsageError(f"{field}={value}: must be positive")
 
 
+def whole(field: str, value: float) -> int:
+    """`value` as an int, 1e6 too; raise UsageError unless it is a whole number."""
+    if not float(value).is_integer():
+        raise UsageError(f"{field}={value}: must be a whole number")
+    return int(value)
+
+
 def check_settings(settings: Any) -> None:
     """Check what a dataclass's types say: literals are among theirs, counts and sizes positive.
 
@@ -54,7 +62,51 @@ def check_settings(settings: Any) -> None:
         if get_origin(kind) is Literal:
             choose(field.name, value, get_args(kind))
         elif kind is int:
-            positive(field.name, value)
+            _count(field.name, value)
         elif kind == tuple[int, ...]:
             for size in value:
-                positive(field.name, size)
+                _count(field.name, size)
+
+
+def _count(field: str, value: Any) -> None:
+    if not isinstance(value, int):
+        raise UsageError(f"{field}={value!r}: must be an int")
+    positive(field, value)
+
+
+def cached[T](make: Callable[..., T]) -> Callable[..., T]:
+    """`make` of an environment, settings and perhaps a network: equal ones give the same object.
+
+    So what is made is compiled once.
+
+    Raises:
+      UsageError: an argument that cannot be hashed; by the name of the setting, if it is in one.
+    """
+    once = functools.cache(make)
+
+    @functools.wraps(make)
+    def call(*args: Any) -> T:
+        for value in args:
+            if not _hashes(value):
+                _refuse_unhashable(value)
+        return once(*args)
+
+    return call
+
+
+def _hashes(value: Any) -> bool:
+    try:
+        hash(value)
+    except TypeError:
+        return False
+    return True
+
+
+def _refuse_unhashable(value: Any) -> None:
+    fields = dataclasses.fields(value) if dataclasses.is_dataclass(value) else ()
+    for field in fields:
+        if isinstance(inner := getattr(value, field.name), list):
+            raise UsageError(f"{field.name}={inner!r}: must be a tuple")
+    name = getattr(value, "name", type(value).__name__)
+    said = "must be hashable: a dataclass is if it is frozen, or has eq=False"
+    raise UsageError(f"env={name!r}: {said}")

@@ -12,11 +12,13 @@ import numpy as np
 import tyro
 from rich.console import Console
 
+from purerl.analysis import rank
 from purerl.engine import Evaluation
-from purerl.engine.display import evaluation_table
+from purerl.engine.display import evaluation_table, sweep_table
 from purerl.engine.load import Loaded, load
 from purerl.engine.population import keys
 from purerl.engine.programs import cpu_options, enable_cache, evaluate_program
+from purerl.engine.result import short
 from purerl.engine.train import MAX_EPISODE_STEPS
 from purerl.errors import UsageError, positive
 from purerl.experiment import INTERRUPTED, USAGE_ERROR
@@ -30,7 +32,7 @@ class Flags:
     run_dir: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN_DIR")]
     """The directory of a run, finished or not."""
     episodes: int = 64
-    """Episodes of each member, as many greedy as sampled."""
+    """Greedy episodes of each member; as many more with sampled actions."""
     members: Literal["all"] | tuple[int, ...] = "all"
     """The members evaluated, by number."""
     step: int | None = None
@@ -129,6 +131,15 @@ def _report(loaded: Loaded, members: np.ndarray, found: Evaluation) -> None:
     title = f"evaluation after {loaded.env_steps:,} steps, {episodes} episodes a member"
     console.print(f"{loaded.agent.env.name}, {loaded.config['agent'].rsplit('.', 1)[-1]}")
     console.print(evaluation_table(title, greedy, score(found.sampled)))
+    population = loaded.population
+    whole = len(members) == population.size and not loaded.config.get("pbt")
+    if population.configurations > 1 and whole:
+        values = {field: [short(v) for v in x] for field, x in population.swept().items()}
+        unit = loaded.agent.steps_per_update
+        each = population.size // population.configurations
+        trained = (np.where(dropped < 0, loaded.step, dropped) * unit)[::each].tolist()
+        ranked = rank(values, greedy.reshape(-1, each), trained)
+        console.print(sweep_table("by configuration", ranked, most=len(ranked)))
     if not out.all():
         best = int(np.nanargmax(greedy))
         seed = loaded.population.seeds[members[best]]

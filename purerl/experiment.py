@@ -4,8 +4,8 @@ import dataclasses
 import os
 import shlex
 import sys
-import time
 from collections.abc import Sequence
+from datetime import datetime
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -18,12 +18,9 @@ from purerl.analysis import rank
 from purerl.configurations import Group, as_flags, expand
 from purerl.engine import Result, RunError, hosts, population, train
 from purerl.engine.display import show_sweep
-from purerl.engine.placement import check_sharing, place
-from purerl.engine.plan import Plan
-from purerl.engine.population import check_bounds
 from purerl.engine.record import CONFIG, describe, read_config
 from purerl.engine.report import combine, together
-from purerl.engine.train import prepare
+from purerl.engine.train import planned, prepare
 from purerl.errors import UsageError, nearest
 from purerl.flags import (
     FLAGS,
@@ -129,13 +126,12 @@ def _train(
     env = envs.make(flags.env, **env_kwargs(flags))
     groups = expand(flags.sweep, flags.sample, config, hparams)
     differs = lambda k, v: np.ndim(v) > 0 or v != env.params[k]
-    agents = [algorithm.make(env, group.config) for group in groups]  # all are checked at once
-    for group, agent in zip(groups, agents, strict=True):
-        Plan.of(agent, flags.total_steps, flags.eval_every, flags.checkpoint_every, flags.log_every)
-        members = population(group.hparams, flags.seeds)
-        check_bounds(members)
-        check_sharing(place(members.size, flags.devices, flags.data_parallel), agent)
-    options = {
+    agents = [algorithm.make(env, group.config) for group in groups]
+    if len(groups) > 1 and (flags.halving or flags.pbt):
+        name = "halving" if flags.halving else "pbt"
+        fields = ", ".join(groups[0].fields)
+        raise UsageError(f"{name}=True: compares within one program; {fields} cannot sweep")
+    options: dict[str, Any] = {
         "seeds": flags.seeds,
         "halving": flags.halving,
         "pbt": flags.pbt,
@@ -147,29 +143,33 @@ def _train(
         "data_parallel": flags.data_parallel,
         "population_batch": flags.population_batch,
         "loggers": flags.logger,
-        "progress": True,
-        "notes": {"sweep": list(flags.sweep), "sample": flags.sample},
     }
-    if len(groups) > 1 and (flags.halving or flags.pbt):
-        name = "halving" if flags.halving else "pbt"
-        fields = ", ".join(groups[0].fields)
-        raise UsageError(f"{name}=True: compares within one program; {fields} cannot sweep")
+    overridden = [
+        group.hparams._replace(
+            env_params={k: v for k, v in group.hparams.env_params.items() if differs(k, v)}
+        )
+        for group in groups
+    ]
+    for agent, own in zip(agents, overridden, strict=True):  # all, before the first begins
+        planned(agent, flags.total_steps, hparams=own, saves=True, **options)
     if len(groups) > 1:
         names = [group.name for group in groups]
         hosts.by_first(lambda: _begin_groups(run_dir, agents[0], hparams, flags, names))
     done: list[tuple[Group, Result]] = []
-    for number, (group, agent) in enumerate(zip(groups, agents, strict=True), 1):
+    notes = {"sweep": list(flags.sweep), "sample": flags.sample}
+    for number, (group, agent, own) in enumerate(zip(groups, agents, overridden, strict=True), 1):
         if group.name and hosts.first():
             print(f"group {number} of {len(groups)}: {group.name}", flush=True)
         path = run_dir / group.name if group.name else run_dir
-        overrides = {k: v for k, v in group.hparams.env_params.items() if differs(k, v)}
         begun = flags.resume is not None and (not group.name or (path / CONFIG).exists())
         result = train(
             agent,
             flags.total_steps,
-            hparams=group.hparams._replace(env_params=overrides),
+            hparams=own,
             run_dir=path,
             resume=begun,
+            progress=True,
+            notes=notes,
             **options,
         )
         # What was learnt is in the group's checkpoint; here it would stay on the devices.
@@ -178,7 +178,9 @@ def _train(
         if result.interrupted:
             break
     if len(groups) > 1 and hosts.first():
-        show_sweep(combine(run_dir, [(group.name, group.fields, r) for group, r in done]))
+        whole = len(done) == len(groups) and not done[-1][1].interrupted
+        title = "the whole sweep" if whole else f"{len(done)} of {len(groups)} groups"
+        show_sweep(title, combine(run_dir, [(g.name, g.fields, r) for g, r in done]))
         print(f"written to {run_dir}")
     return done
 
@@ -210,6 +212,8 @@ def _best_command(
     if not flags.sweep or flags.pbt:
         return None
     best = rank(*together([(group.fields, result) for group, result in results]))[0]
+    if not best.interval.count:  # nothing has a score
+        return None
     defaults = of_preset(algorithm, suite, flags.env, [], variant)
     own = {f.name: getattr(flags, f.name) for f in dataclasses.fields(flags)}
     own = {k: v for k, v in own.items() if k not in {*NOT_SETTINGS, "sweep", "sample", "halving"}}
@@ -221,7 +225,7 @@ def _best_command(
     settings = own | dataclasses.asdict(config) | _flat(hparams) | fixed
     usual = dataclasses.asdict(defaults[0]) | dataclasses.asdict(defaults[1]) | _flat(defaults[2])
     others = {k: v for k, v in settings.items() if k not in best.values and v != usual.get(k)}
-    words = as_flags({"env": flags.env.removeprefix(f"{suite}/"), **others, **best.values})
+    words = as_flags({"env": flags.env, **others, **best.values})
     return f"best: python {shlex.join([sys.argv[0], *words])}"
 
 
@@ -232,6 +236,4 @@ def _flat(hparams: Any) -> dict[str, Any]:
 
 def _new_run_dir(variant: str, flags: RunFlags) -> Path:
     name = f"{variant}-{flags.env.rsplit('/', 1)[-1]}"
-    base = Path("runs") / f"{name}-{time.strftime('%Y%m%d-%H%M%S')}"
-    taken = (base.with_name(f"{base.name}-{i}") for i in range(1, 1000))
-    return base if not base.exists() else next(path for path in taken if not path.exists())
+    return Path("runs") / f"{name}-{datetime.now():%Y%m%d-%H%M%S-%f}"

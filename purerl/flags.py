@@ -13,7 +13,7 @@ import jax
 import tyro
 
 from purerl import envs
-from purerl.engine.record import hparams_of, read_config
+from purerl.engine.record import hparams_of, read_config, sweep_of
 from purerl.envs import pgx
 from purerl.envs.matches import Opponent
 from purerl.errors import UsageError, nearest
@@ -29,7 +29,7 @@ class RunFlags:
     total_steps: int
     """Environment steps of each member."""
     seeds: int = 1
-    """Members trained together, with seeds 0, 1, ..."""
+    """Seeds of each configuration, 0, 1, ..., trained together."""
     run_dir: Path | None = None
     """Where to write; by default runs/<algorithm>-<environment>-<time>."""
     resume: Path | None = None
@@ -37,7 +37,7 @@ class RunFlags:
     eval_every: int | None = None
     """Steps between evaluations; by default a tenth of the run, 0 for one at the end."""
     eval_episodes: int = 8
-    """Episodes of each evaluation and member, as many greedy as sampled."""
+    """Greedy episodes of each evaluation and member; as many more with sampled actions."""
     checkpoint_every: int | None = None
     """Steps between checkpoints; by default as often as evaluations, 0 for one at the end."""
     log_every: int | None = None
@@ -132,6 +132,8 @@ def parse(
     summary = (algorithm.__doc__ or "").split("\n")[0]
     parsed = parse_flags(parser, argv, f"{summary} Defaults are those of {defaults[0].env}.")
     name = full_name(parsed.run.env, suite)
+    if resumed and name != defaults[0].env:
+        raise UsageError(f"env={parsed.run.env!r}: the run in {resumed!r} is on {defaults[0].env}")
     return dataclasses.replace(parsed.run, env=name), parsed.config, parsed.hparams
 
 
@@ -180,6 +182,17 @@ def _of_run(algorithm: ModuleType, suite: str, path: Path):
         raise UsageError(f"resume={str(path)!r}: is a run on {name}, not of {suite}")
     if "sweep" not in stored:
         raise UsageError(f"resume={str(path)!r}: was begun by purerl.train, which resumes it")
+    if sweep := sweep_of(path):
+        raise UsageError(f"resume={str(path)!r}: is a group of a sweep; --resume {sweep}")
+    try:
+        return _settings_of(algorithm, suite, stored)
+    except (AttributeError, KeyError, TypeError) as error:  # of a version with other settings
+        reason = " ".join(f"{type(error).__name__}: {error}".split())
+        raise UsageError(f"resume={str(path)!r}: is of another version ({reason})") from None
+
+
+def _settings_of(algorithm: ModuleType, suite: str, stored: dict[str, Any]):
+    """(run flags, Config, HParams) that a config.json describes."""
     names = [f.name for f in dataclasses.fields(FLAGS[suite])]
     settings = {k: v for k, v in stored.items() if k in names} | stored["env"]["kwargs"]
     unit = stored["steps_per_update"]
@@ -209,12 +222,13 @@ def env_kwargs(flags: RunFlags) -> dict[str, Any]:
 
 
 def flag_value(argv: list[str], name: str) -> str | None:
-    """The value of a flag that decides the others' defaults."""
+    """The value of a flag that decides the others' defaults; of several the last, as tyro does."""
+    found = None
     for word, following in itertools.zip_longest(argv, argv[1:]):
         flag, equals, value = word.partition("=")
         if flag.replace("_", "-") == name:  # as tyro reads them
-            return value if equals else following
-    return None
+            found = value if equals else following
+    return found
 
 
 def with_all(argv: list[str]) -> list[str]:

@@ -188,6 +188,12 @@ PRESETS: dict[str, dict[str, dict[str, Any]]] = {
         "gymnax/CartPole-v1": {
             "n_step": 30, "value_scale": 5.0, "v_min": 0.0, "v_max": 100.0,
         },
+        "gymnax/Acrobot-v1": {
+            "n_step": 30, "value_scale": 5.0, "v_min": -100.0, "v_max": 0.0,
+        },
+        "gymnax/MountainCar-v0": {
+            "n_step": 30, "value_scale": 5.0, "v_min": -100.0, "v_max": 0.0,
+        },
         "gymnax/Catch-bsuite": {
             "total_steps": 10_000, "num_envs": 4, "num_updates": 4, "learning_starts": 256,
             "n_step": 3, "value_scale": 5.0, "schedule": "constant",

@@ -84,7 +84,10 @@ class Box:
         if self.dtype == bool:
             return jax.random.bernoulli(key, shape=self.shape)
         if np.issubdtype(self.dtype, np.integer):
-            return jax.random.randint(key, self.shape, self.low, self.high + 1, self.dtype)
+            if self.dtype.itemsize >= 4:  # numbers of 32 bits, but for those there is no room above
+                return _integers(key, self)
+            low, high = self.low.astype(np.int32), self.high.astype(np.int32)
+            return jax.random.randint(key, self.shape, low, high + 1).astype(self.dtype)
         if self.bounded:
             return jax.random.uniform(key, self.shape, self.dtype, self.low, self.high)
         return jnp.clip(jax.random.normal(key, self.shape, self.dtype), self.low, self.high)
@@ -92,6 +95,15 @@ class Box:
     def contains(self, x: jax.Array) -> jax.Array:
         """bool []: whether x lies in the space."""
         return jnp.all((x >= self.low) & (x <= self.high))
+
+
+def _integers(key: Key, box: Box) -> jax.Array:
+    """Uniform in a box of 32 bits: what lies above the lower bound, as an unsigned number."""
+    width = (box.high.astype(np.int64) - box.low.astype(np.int64)).astype(np.uint32)
+    bits = jax.random.bits(key, box.shape, jnp.uint32)
+    most = np.uint32(np.iinfo(np.uint32).max)
+    above = jnp.where(width == most, bits, bits % (np.minimum(width, most - 1) + 1))
+    return above.astype(box.dtype) + box.low
 
 
 type Space = Discrete | MultiDiscrete | Box

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from purerl.errors import UsageError, nearest, positive
+from purerl.errors import UsageError, nearest, positive, whole
 
 SEED = 0  # of every random sample: the same call gives the same configurations
 
@@ -94,7 +94,7 @@ def grid(hparams: Any, **fields: Any) -> Any:
       hparams with leaves [C] where a field was given.
 
     Raises:
-      UsageError: no such field, or an empty list.
+      UsageError: no such field, or what is no list of values.
     """
     return batched(hparams, product(_flat(hparams, fields)))
 
@@ -113,8 +113,11 @@ def sample(hparams: Any, n: int, *, seed: int = SEED, **fields: Any) -> Any:
       hparams with leaves [n] where a field was given.
 
     Raises:
-      UsageError: no such field, no configurations, or an empty list.
+      UsageError: no such field, none at all, no configurations, or what is neither a distribution
+        nor a list of values.
     """
+    if not fields:
+        raise UsageError(f"sample={n}: needs a field to draw, such as learning_rate=[1e-4, 1e-3]")
     return batched(hparams, draw(_flat(hparams, fields), n, seed))
 
 
@@ -126,7 +129,8 @@ def product(axes: Mapping[str, Any]) -> dict[str, list[Any]]:
     """
     for name, values in axes.items():
         if isinstance(values, Uniform | LogUniform):
-            raise UsageError(f"sweep: {name} is drawn at random; say how many with --sample")
+            said = "say how many with --sample, or purerl.sample"
+            raise UsageError(f"sweep: {name} is drawn at random; {said}")
         if len(values) == 0:
             raise UsageError(f"sweep: {name}=[]: an empty list; give at least one value")
     lists = [v.values if isinstance(v, Choice) else v for v in axes.values()]
@@ -140,6 +144,7 @@ def draw(axes: Mapping[str, Any], n: int, seed: int = SEED) -> dict[str, list[An
     Raises:
       UsageError: `n` is not positive, or an axis without values.
     """
+    n = whole("sample", n)
     positive("sample", n)
     columns = {}
     for name, axis in axes.items():
@@ -213,11 +218,26 @@ def _flat(hparams: Any, fields: Mapping[str, Any]) -> dict[str, Any]:
         if name.split(".")[0] not in hparams._fields:
             close = " or ".join(nearest(name, hparams._fields)) or ", ".join(hparams._fields)
             raise UsageError(f"{name}: no such hyperparameter; did you mean {close}?")
-        if name == "env_params":
+        if name != "env_params":
+            flat[name] = value
+        elif isinstance(value, Mapping):
             flat |= {f"{name}.{inner}": values for inner, values in value.items()}
         else:
-            flat[name] = value
+            raise UsageError(f"env_params={value!r}: must be a dict of parameters and their values")
+    for name, value in flat.items():
+        _check_axis(name, value)
     return flat
+
+
+def _check_axis(name: str, axis: Any) -> None:
+    """Raise UsageError unless it is a distribution, or values in one dimension."""
+    if isinstance(axis, Uniform | LogUniform):
+        return
+    values = axis.values if isinstance(axis, Choice) else axis
+    is_list = isinstance(values, list | tuple | range | np.ndarray) or hasattr(values, "ndim")
+    if not is_list or any(np.ndim(value) for value in values):
+        said = "must be a list of numbers, or uniform, log_uniform or choice"
+        raise UsageError(f"{name}={values!r}: {said}")
 
 
 def _ends(kind: str, low: float, high: float) -> None:

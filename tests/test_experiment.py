@@ -1,6 +1,7 @@
 """The command line: flags, wrong input, interrupts, kills, and a disk that is full or gone."""
 
 import dataclasses
+import json
 import os
 import random
 import re
@@ -14,9 +15,12 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
+from reinforce_page import reinforce
 
 import purerl
-from purerl.agents import dqn, ppo
+from purerl import experiment
+from purerl.agents import alphazero, dqn, ppo
+from purerl.configurations import as_flags
 from purerl.engine.checkpoint import Checkpoints
 from purerl.errors import UsageError
 from purerl.experiment import main
@@ -204,6 +208,21 @@ def test_a_variant_is_its_algorithm_with_other_settings():
             ["--sweep", "num_envs=8,16", "--sweep", "discount=0.9,1.5"],
             ["discount=1.5", "from 0 to 1"],
         ),
+        (
+            "gymnax",
+            ["--sweep", "num_envs=8,16", "--eval-episodes", "0"],
+            ["eval_episodes=0", "must be positive"],
+        ),
+        (
+            "gymnax",
+            ["--sweep", "num_envs=8,16", "--logger", "wandb"],
+            ["logger='wandb'", "is not installed"],
+        ),
+        (
+            "gymnax",
+            ["--sweep", "num_envs=8,16", "--population-batch", "-1"],
+            ["population_batch=-1", "must be positive"],
+        ),
         ("gymnax", ["--halving"], ["halving=True", "needs a sweep"]),
         ("gymnax", ["--pbt"], ["pbt=True", "needs a sweep"]),
         ("gymnax", ["--halving", "--sweep", "num_envs=8,16"], ["halving=True", "num_envs"]),
@@ -249,7 +268,7 @@ def test_the_right_input_does_compile(tmp_path, monkeypatch):
     with pytest.raises(AssertionError, match="compiled"):
         main(ppo, "gymnax", "gymnax/CartPole-v1", [])
     (run_dir,) = (tmp_path / "runs").iterdir()
-    assert re.fullmatch(r"ppo-CartPole-v1-\d{8}-\d{6}", run_dir.name)
+    assert re.fullmatch(r"ppo-CartPole-v1-\d{8}-\d{6}-\d{6}", run_dir.name)
     # A run that was killed before its first checkpoint can still be gone on with, or refused.
     with pytest.raises(AssertionError, match="compiled"):
         main(ppo, "gymnax", "gymnax/CartPole-v1", ["--resume", str(run_dir)])
@@ -282,6 +301,84 @@ def test_a_resumed_run_keeps_its_settings(argv, field, tmp_path, monkeypatch, ca
     assert err.count("\n") == 1
     assert "another configuration" in err
     assert field in err
+
+
+def test_a_resumed_run_stays_on_its_environment(tmp_path, monkeypatch, capsys):
+    def compiled(*_):
+        raise AssertionError("compiled")
+
+    monkeypatch.setattr(sys.modules["purerl.engine.train"], "compile_programs", compiled)
+    go = lambda *flags: main(ppo, "gymnax", "gymnax/CartPole-v1", [str(x) for x in flags])
+    with pytest.raises(AssertionError, match="compiled"):
+        go(*start_of(tmp_path / "run", 10))
+    capsys.readouterr()
+    assert go("--resume", tmp_path / "run", "--env", "Acrobot-v1") == 2
+    err = capsys.readouterr().err
+    assert err.count("\n") == 1
+    assert "env='Acrobot-v1': the run in" in err
+    assert "is on gymnax/CartPole-v1" in err
+    with pytest.raises(AssertionError, match="compiled"):
+        go("--resume", tmp_path / "run", "--env", "CartPole-v1")
+
+
+def test_a_run_of_another_version_is_one_line(tmp_path, monkeypatch, capsys):
+    """One whose settings have other names than here."""
+
+    def compiled(*_):
+        raise AssertionError("compiled")
+
+    monkeypatch.setattr(sys.modules["purerl.engine.train"], "compile_programs", compiled)
+    go = lambda *flags: main(ppo, "gymnax", "gymnax/CartPole-v1", [str(x) for x in flags])
+    with pytest.raises(AssertionError, match="compiled"):
+        go(*start_of(tmp_path / "run", 10))
+    path = tmp_path / "run" / "config.json"
+    stored = json.loads(path.read_text())
+    for changed in (
+        stored | {"config": stored["config"] | {"gone": 1}},
+        stored | {"hparams": stored["hparams"] | {"gone": 1.0}},
+        {k: v for k, v in stored.items() if k != "log_every"},
+    ):
+        path.write_text(json.dumps(changed))
+        capsys.readouterr()
+        assert go("--resume", tmp_path / "run") == 2
+        err = capsys.readouterr().err
+        assert err.count("\n") == 1
+        assert "is of another version" in err
+
+
+def test_of_a_flag_given_twice_the_last_counts_and_chooses_the_preset():
+    flags = lambda *argv: parse(ppo, "brax", "brax/inverted_pendulum", list(argv))
+    assert flags("--env", "ant", "--env", "hopper") == flags("--env", "hopper")
+    assert flags("--env", "ant", "--env=hopper") == flags("--env", "hopper")
+
+
+def test_runs_that_begin_at_once_have_directories_of_their_own(monkeypatch):
+    flags = parse(ppo, "gymnax", "gymnax/CartPole-v1", [])[0]
+    names = [experiment._new_run_dir("ppo", flags) for _ in range(50)]
+    assert len(set(names)) > 40  # of which nothing has been made yet
+
+
+def test_an_algorithm_without_presets_has_a_command_line(tmp_path, monkeypatch):
+    """As that of docs/agents.md has: what no preset says is the algorithm's default."""
+
+    def compiled(*_):
+        raise AssertionError("compiled")
+
+    monkeypatch.setattr(sys.modules["purerl.engine.train"], "compile_programs", compiled)
+    monkeypatch.chdir(tmp_path)
+    run, config, _ = parse(reinforce(), "gymnax", "gymnax/CartPole-v1", ["--num-envs", "8"])
+    assert (run.total_steps, config.num_envs) == (1_000_000, 8)
+    with pytest.raises(AssertionError, match="compiled"):
+        main(reinforce(), "gymnax", "gymnax/CartPole-v1", ["--seeds", "2"])
+
+
+@pytest.mark.parametrize("name", ["pgx/connect_four", "game/connect_four"])
+def test_the_best_of_a_sweep_is_of_the_same_environment(name):
+    """pgx and the games here have names in common."""
+    flags, *_ = parse(alphazero, name.split("/")[0], name, [])
+    settings = as_flags({"env": flags.env})
+    suite = experiment._suite(settings, "game/tic_tac_toe")
+    assert parse(alphazero, suite, "game/tic_tac_toe", settings)[0].env == name
 
 
 def test_a_run_that_is_not_of_this_command_is_one_line(tmp_path, monkeypatch, capsys):

@@ -68,6 +68,18 @@ def test_samples_repeat_and_do_not_depend_on_each_other():
         (lambda: log_uniform(0, 1), "log_uniform: from 0 to 1: both must be positive"),
         (lambda: log_uniform(1e-3, float("inf")), "must be two numbers"),
         (choice, "choice: an empty list"),
+        (
+            lambda: grid(ppo.HParams(), learning_rate=3e-4),
+            "learning_rate=0.0003: must be a list of numbers",
+        ),
+        (lambda: sample(ppo.HParams(), 5, learning_rate=1e-3), "must be a list of numbers"),
+        (lambda: grid(ppo.HParams(), learning_rate="12"), "learning_rate='12': must be a list"),
+        (lambda: grid(ppo.HParams(), discount=[[0.1, 0.2], [0.3, 0.4]]), "must be a list of"),
+        (lambda: sample(ppo.HParams(), 5, clip_eps=choice([0.1, 0.2])), "clip_eps=([0.1, 0.2],):"),
+        (lambda: grid(ppo.HParams(), env_params=[1, 2]), "env_params=[1, 2]: must be a dict"),
+        (lambda: grid(ppo.HParams(), env_params={"gravity": 9.8}), "env_params.gravity=9.8: must"),
+        (lambda: sample(ppo.HParams(), 64), "sample=64: needs a field to draw"),
+        (lambda: sample(ppo.HParams(), 2.5, discount=[1]), "sample=2.5: must be a whole number"),
     ],
 )
 def test_errors_name_what_is_wrong(call, message):

@@ -9,7 +9,6 @@ games that the iteration cuts count what the network expects of them.
 Axes: B boards, T moves, N rows of a minibatch, A actions.
 """
 
-import functools
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
@@ -19,7 +18,7 @@ import optax
 
 from purerl.envs import Environment, Revealed, VectorState, games, reset_batch
 from purerl.envs.matches import Match, SelfPlay
-from purerl.errors import UsageError, check_settings
+from purerl.errors import UsageError, cached, check_settings
 from purerl.networks import Network, check_torso, policy_value
 from purerl.ops import batching, returns
 from purerl.ops.search import Plan, masked, outcome, plan
@@ -129,7 +128,7 @@ def make(env: Environment, config: Config = Config(), network: Network | None = 
     return _make(env, config, network)
 
 
-@functools.cache  # so that equal settings give the same agent, compiled once
+@cached
 def _make(env: Environment, config: Config, network: Network | None) -> Agent:
     check(env, config)
     assert isinstance(env, Match)

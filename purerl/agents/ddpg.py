@@ -18,7 +18,7 @@ import jax.numpy as jnp
 import optax
 
 from purerl.envs import Environment, Restart
-from purerl.errors import check_settings
+from purerl.errors import cached, check_settings
 from purerl.experience import Experience, action_noise, begin, collect, rounds
 from purerl.networks import Network, check_actions, critics, deterministic_actor, to_env
 from purerl.ops import statistics
@@ -120,7 +120,7 @@ def make(env: Environment, config: Config = Config()) -> Agent:
     return _make(env, config)
 
 
-@functools.cache  # so that equal settings give the same agent, compiled once
+@cached
 def _make(env: Environment, config: Config) -> Agent:
     check(env, config)
     space = env.action_space

@@ -30,7 +30,7 @@ import jax.numpy as jnp
 import optax
 
 from purerl.envs import Environment, Restart, Revealed, VectorState, reset_batch
-from purerl.errors import UsageError, check_settings
+from purerl.errors import UsageError, cached, check_settings
 from purerl.experience import begin, rounds
 from purerl.networks import Ensemble, Network, check_actions, gaussian_ensemble, to_env
 from purerl.networks.torsos import flatten
@@ -257,12 +257,13 @@ def make(env: Environment, config: Config = Config()) -> Agent:
     return _make(env, config)
 
 
-@functools.cache  # so that equal settings give the same agent, compiled once
+@cached
 def _make(env: Environment, config: Config) -> Agent:
     check(env, config)
     learned = config.model == "learned"
-    space, rank, known = env.action_space, len(env.observation_space.shape), Revealed(env)
-    env = env if learned else known
+    space, rank = env.action_space, len(env.observation_space.shape)
+    known: Any = env if learned else Revealed(env)
+    env = known
     assert isinstance(space, Box)
     env_action = to_env(space, squash=False)
     num_envs, length, size = config.num_envs, config.unroll_length, space.low.size

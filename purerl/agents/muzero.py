@@ -23,7 +23,7 @@ import optax
 from purerl.envs import Environment, Restart
 from purerl.envs.games import Stones
 from purerl.envs.matches import Match, SelfPlay
-from purerl.errors import UsageError, check_settings
+from purerl.errors import UsageError, cached, check_settings
 from purerl.experience import Experience, begin, collect, rounds
 from purerl.networks import Model, check_torso, muzero_model
 from purerl.ops import two_hot
@@ -193,7 +193,7 @@ def make(env: Environment, config: Config = Config(), model: Model | None = None
     return _make(env, config, model)
 
 
-@functools.cache  # so that equal settings give the same agent, compiled once
+@cached
 def _make(env: Environment, config: Config, model: Model | None) -> Agent:
     check(env, config)
     assert isinstance(env.action_space, Discrete)

@@ -7,7 +7,6 @@ Departures: time limits bootstrap from the true final observation; value clippin
 Axes: T steps, B environments, N rows of a minibatch, L steps of a row (T with memory, 1 without).
 """
 
-import functools
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
@@ -16,7 +15,7 @@ import jax.numpy as jnp
 import optax
 
 from purerl.envs import Environment, VectorState, reset_batch
-from purerl.errors import UsageError, check_settings
+from purerl.errors import UsageError, cached, check_settings
 from purerl.networks import Policy, actor_critic, check_torso
 from purerl.ops import batching, returns, statistics
 from purerl.rollout import successor_values, unroll
@@ -144,7 +143,7 @@ def make(env: Environment, config: Config = Config(), policy: Policy | None = No
     return _make(env, config, policy)
 
 
-@functools.cache  # so that equal settings give the same agent, compiled once
+@cached
 def _make(env: Environment, config: Config, policy: Policy | None) -> Agent:
     check(env, config)
     normalize_obs = config.normalize_obs and isinstance(env.observation_space, Box)

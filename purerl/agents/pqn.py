@@ -7,7 +7,6 @@ Departures: time limits bootstrap from the true final observation.
 Axes: T steps, B environments, N rows of a minibatch, A actions.
 """
 
-import functools
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
@@ -16,7 +15,7 @@ import jax.numpy as jnp
 import optax
 
 from purerl.envs import Environment, VectorState, reset_batch
-from purerl.errors import UsageError, check_settings
+from purerl.errors import UsageError, cached, check_settings
 from purerl.networks import QFunction, check_q_function, check_torso, q_function
 from purerl.ops import batching, q_learning, returns
 from purerl.rollout import successor_values, unroll
@@ -102,7 +101,7 @@ def make(env: Environment, config: Config = Config(), q: QFunction | None = None
     return _make(env, config, q)
 
 
-@functools.cache  # so that equal settings give the same agent, compiled once
+@cached
 def _make(env: Environment, config: Config, q: QFunction | None) -> Agent:
     check(env, config)
     assert isinstance(env.action_space, Discrete)

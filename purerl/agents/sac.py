@@ -21,7 +21,7 @@ import jax.numpy as jnp
 import optax
 
 from purerl.envs import Environment, Restart
-from purerl.errors import UsageError, check_settings
+from purerl.errors import UsageError, cached, check_settings
 from purerl.experience import Experience, action_noise, begin, collect, rounds
 from purerl.networks import Network, check_actions, critics, tanh_normal_actor, to_env
 from purerl.ops import statistics
@@ -167,7 +167,7 @@ def make(env: Environment, config: Config = Config()) -> Agent:
     return _make(env, config)
 
 
-@functools.cache  # so that equal settings give the same agent, compiled once
+@cached
 def _make(env: Environment, config: Config) -> Agent:
     check(env, config)
     space = env.action_space

@@ -19,7 +19,7 @@ import optax
 
 from purerl.distributions import Categorical
 from purerl.envs import Environment, Restart
-from purerl.errors import UsageError, check_settings
+from purerl.errors import UsageError, cached, check_settings
 from purerl.experience import Experience, begin, collect, rounds
 from purerl.networks import QFunction, check_q_function, check_torso, q_function
 from purerl.ops import q_learning
@@ -142,7 +142,7 @@ def make(env: Environment, config: Config = Config(), q: QFunction | None = None
     return _make(env, config, q)
 
 
-@functools.cache  # so that equal settings give the same agent, compiled once
+@cached
 def _make(env: Environment, config: Config, q: QFunction | None) -> Agent:
     check(env, config)
     assert isinstance(env.action_space, Discrete)

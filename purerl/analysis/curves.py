@@ -121,7 +121,9 @@ def _draw_final(axes: Any, steps: np.ndarray, final: Interval) -> None:
     if not final.count:
         return
     at = 1.03 * steps[-1] if len(steps) else 0.0
-    label = f"final evaluation {final.value:.4g} [{final.low:.4g}, {final.high:.4g}]"
+    label = f"final evaluation {final.value:.4g}"
+    if final.count > 1:
+        label += f" [{final.low:.4g}, {final.high:.4g}]"
     style = {"fmt": "D", "color": ORANGE, "markersize": 5, "capsize": 3, "label": label}
     bottom, top = axes.get_ylim()
     axes.errorbar([at], [final.value], yerr=reach([final]), **style)

@@ -31,14 +31,21 @@ _LOG_RATIO = 20.0
 
 
 def plot_sensitivity(
-    path: str | os.PathLike[str], field: str, values: Sequence, scores, title: str, ylabel: str
+    path: str | os.PathLike[str],
+    field: str,
+    values: Sequence,
+    scores,
+    title: str,
+    ylabel: str,
+    steps: Sequence[int] | None = None,
 ) -> None:
     """Draw the score over the values of one hyperparameter.
 
     For a grid: at each value the IQM over all seeds of all configurations that have it with its
     95 % interval, and each configuration's IQM faintly. For random samples, where more than 8
     configurations all have their own value or there are more than 24 values: each configuration's
-    IQM and interval, the best one marked.
+    IQM and interval, the best one marked. So too where some were trained for fewer steps than
+    others, as successive halving does: those are faint, and none of them is the best.
 
     Positive numbers whose largest is 20 times the smallest or more are on a logarithmic axis; with
     a zero among them, it is linear from there to the smallest. Numbers below 1 whose gaps to 1
@@ -52,6 +59,7 @@ def plot_sensitivity(
       scores: [C, S] of every configuration and seed. Those that are not finite are left out.
       title: above the plot.
       ylabel: name of the vertical axis.
+      steps: [C] environment steps each configuration was trained for; None if all the same.
 
     Raises:
       ValueError: the shapes do not fit.
@@ -61,7 +69,7 @@ def plot_sensitivity(
     scores = scores_of(scores, {field: values})
     figure, axes = canvas(title, field, ylabel)
     if np.isfinite(scores).any():
-        _draw(axes, values, scores)
+        _draw(axes, values, scores, np.zeros(len(values)) if steps is None else np.asarray(steps))
         legend(axes)
     else:
         no_values(axes)
@@ -81,18 +89,19 @@ def _scale(numbers: Sequence[float]) -> dict[str, Any]:
     return {"value": "linear"}
 
 
-def _draw(axes: Any, values: list[Any], scores: np.ndarray) -> None:
+def _draw(axes: Any, values: list[Any], scores: np.ndarray, steps: np.ndarray) -> None:
     """Points and axis of `plot_sensitivity`; there is a finite score."""
     once = distinct(values)
     numeric = all(is_number(x) and np.isfinite(x) for x in once)
     at = np.array(values if numeric else [once.index(x) for x in values], np.float64)
-    samples = len(once) > _MOST_MARGINALS or len(once) == len(values) > 8
+    uneven = bool((steps != steps[0]).any())
+    samples = uneven or len(once) > _MOST_MARGINALS or len(once) == len(values) > 8
     if numeric:
         axes.set_xscale(**_scale(once))
 
     each = [bootstrap_interval(row) for row in scores]
     if samples:
-        drawn = _draw_samples(axes, at, values, each)
+        drawn = _draw_samples(axes, at, values, each, steps)
     else:
         drawn = _draw_grid(axes, at, scores, each, line="-" if numeric else "")
     frame(axes, min(i.low for i in drawn), max(i.high for i in drawn))
@@ -136,10 +145,16 @@ def _draw_grid(
 
 
 def _draw_samples(
-    axes: Any, at: np.ndarray, values: list[Any], each: list[Interval]
+    axes: Any, at: np.ndarray, values: list[Any], each: list[Interval], steps: np.ndarray
 ) -> list[Interval]:
     """Each configuration with its interval, the best one marked; gives back all that is drawn."""
-    shown = [c for c, i in enumerate(each) if i.count]
+    known = [c for c, i in enumerate(each) if i.count]
+    whole = max(steps[c] for c in known)
+    shown, early = [c for c in known if steps[c] == whole], [c for c in known if steps[c] < whole]
+    if early:
+        style = {"color": GREY, "alpha": 0.5, "markersize": 5, "markeredgewidth": 0}
+        label = "trained for less, with the score of then"
+        axes.plot(at[early], [each[c].value for c in early], "o", **style, label=label)
     intervals = [each[c] for c in shown]
     many = max(i.count for i in intervals) > 1
     label = "each configuration: IQM, 95 % interval" if many else "each configuration: 1 seed"
@@ -150,4 +165,5 @@ def _draw_samples(
     style = {"color": ORANGE, "markersize": 13, "markeredgecolor": "white", "zorder": 3}
     label = f"best: {short(values[best])}"
     axes.plot([at[best]], [each[best].value], "*", **style, label=label)
-    return intervals
+    points = [each[c]._replace(low=each[c].value, high=each[c].value) for c in early]
+    return intervals + points

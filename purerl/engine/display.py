@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import jax
 import numpy as np
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
@@ -95,7 +96,7 @@ class Display:
 
     def note(self, text: str) -> None:
         """Something the user should know now."""
-        self._console.print(text)
+        self._console.print(escape(text))
 
     def result(self, result: "Result") -> None:
         """The closing table."""
@@ -104,7 +105,8 @@ class Display:
             self.note(f"interrupted at step {result.steps:,} of {self._total:,}")
         title = f"evaluation after {result.steps:,} steps"
         if result.population.configurations > 1:
-            self._console.print(sweep_table(title, result.configurations))
+            rest = "sweep.csv" if result.run_dir else "result.configurations"
+            self._console.print(sweep_table(title, result.configurations, rest=rest))
         else:
             self._console.print(evaluation_table(title, result.returns, result.sampled_returns))
         self.note(
@@ -119,7 +121,7 @@ class Display:
 
     def _lines(self, *rows: tuple[str, str]) -> None:
         for name, text in rows:
-            self._console.print(f"[bold]{name:<10}[/bold]  {text}")
+            self._console.print(f"[bold]{name:<10}[/bold]  {escape(text)}")
 
     def _stop(self) -> None:
         if self._bar:
@@ -153,23 +155,26 @@ def _members(members: Population, place: Placement) -> str:
     return text if place.batch == place.local else f"{text}, {place.batch} abreast"
 
 
-def show_sweep(ranked: Sequence[Ranked]) -> None:
+def show_sweep(title: str, ranked: Sequence[Ranked]) -> None:
     """The closing table of a sweep of several programs."""
-    _console().print(sweep_table("the whole sweep", ranked))
+    _console().print(sweep_table(title, ranked))
 
 
-def sweep_table(title: str, ranked: Sequence[Ranked], most: int = 10) -> Table:
-    """The best configurations of a sweep, one row each."""
+def sweep_table(
+    title: str, ranked: Sequence[Ranked], most: int = 10, rest: str = "sweep.csv"
+) -> Table:
+    """The best configurations of a sweep, one row each; `rest` says where the others are."""
     table = Table(title=f"{title}, greedy", title_justify="left")
     fields = list(ranked[0].values)
     for column in ("rank", *fields, "return (IQM)", "95 % interval", "seeds", "steps"):
         table.add_column(column, justify="right", no_wrap=True, min_width=len(column))
     for row in ranked[:most]:
         i = row.interval
-        numbers = [f"{i.value:.1f}", f"{i.low:.1f} to {i.high:.1f}", str(i.count), f"{row.steps:,}"]
+        reach = _reach(i.low, i.high, i.count)
+        numbers = [f"{i.value:.1f}", reach, str(i.count), f"{row.steps:,}"]
         table.add_row(str(row.rank), *(str(row.values[f]) for f in fields), *numbers)
     if len(ranked) > most:
-        table.caption = f"and {len(ranked) - most} more in sweep.csv"
+        table.caption = f"and {len(ranked) - most} more in {rest}"
     return table
 
 
@@ -181,6 +186,11 @@ def evaluation_table(title: str, greedy: np.ndarray, sampled: np.ndarray) -> Tab
     for name, returns in (("greedy", greedy), ("sampled", sampled)):
         s = summary(returns)
         numbers = [f"{s[k]:.1f}" for k in ("median", "min", "max")]
-        interval = f"{s['low']:.1f} to {s['high']:.1f}"
+        interval = _reach(s["low"], s["high"], s["count"])
         table.add_row(name, f"{s['iqm']:.1f}", interval, *numbers, f"{s['count']:.0f}")
     return table
+
+
+def _reach(low: float, high: float, count: float) -> str:
+    """An interval, which one seed has not."""
+    return f"{low:.1f} to {high:.1f}" if count > 1 else "-"

@@ -57,7 +57,7 @@ def load(run_dir: str | Path, step: int | None = None) -> Loaded:
     config = read_config(path)
     if groups := config.get("groups"):
         raise UsageError(
-            f"run_dir={run_dir!r}: is a sweep of {len(groups)} runs; choose {path / groups[0]}"
+            f"run_dir={str(path)!r}: is a sweep of {len(groups)} runs; choose {path / groups[0]}"
             " or another of them"
         )
     try:

@@ -58,10 +58,12 @@ LOGGERS = {"tensorboard": "tensorboardX", "wandb": "wandb"}
 """The package that each logger needs; the extra of the logger's name installs it."""
 
 
-def check_loggers(names: Sequence[str]) -> None:
-    """Raise UsageError for a logger that is unknown or not installed, before a run is begun."""
+def check_loggers(names: Sequence[str], saves: bool = True) -> None:
+    """Raise UsageError for a logger that is unknown or not installed, or has nowhere to write."""
     for name in names:
         choose("logger", name, LOGGERS)
+        if not saves:
+            raise UsageError(f"run_dir=None: logger={name!r} needs a run directory")
         try:
             importlib.import_module(LOGGERS[name])
         except ImportError:

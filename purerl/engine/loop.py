@@ -111,7 +111,7 @@ class Run:
             run_dir=self._path,
         )
         if self._path and hosts.first():
-            draw(self._path, result)
+            draw(self._path, result, self._pbt)
             table = result.table()
             # A finished run that is resumed keeps what it took.
             if self._trained or not _describes(self._path / RESULT, table):

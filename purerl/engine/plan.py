@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from purerl.engine.evolution import rungs
-from purerl.errors import UsageError
+from purerl.errors import UsageError, whole
 from purerl.types import Agent
 
 LOG_POINTS = 100  # of a run: how often the host looks, unless told otherwise
@@ -39,20 +39,20 @@ class Plan:
         `halve` is the number of configurations of which halving leaves one.
 
         Raises:
-          UsageError: a negative number, or a run shorter than one iteration, too short to halve or
-            over before anything is learnt.
+          UsageError: a number that is negative or not whole, or a run shorter than one iteration,
+            too short to halve or over before anything is learnt.
         """
-        unit = agent.steps_per_update
+        unit, total_steps = agent.steps_per_update, whole("total_steps", total_steps)
         if total_steps < unit:
             raise UsageError(f"total_steps={total_steps}: must be at least {unit}, one iteration")
         updates = total_steps // unit
         if agent.learning_starts >= updates * unit:
-            whole = (
+            rest = (
                 "" if updates * unit == total_steps else f", {updates * unit} in whole iterations"
             )
             raise UsageError(
                 f"learning_starts={agent.learning_starts}: must be below total_steps={total_steps}"
-                f"{whole}"
+                f"{rest}"
             )
 
         def every(name: str, steps: int | None, default: int) -> int:
@@ -60,7 +60,7 @@ class Plan:
                 return max(1, default)
             if steps < 0:
                 raise UsageError(f"{name}={steps}: must not be negative")
-            return max(1, steps // unit) if steps else updates
+            return max(1, whole(name, steps) // unit) if steps else updates
 
         evaluations = every("eval_every", eval_every, updates // EVALUATIONS)
         checkpoints = every("checkpoint_every", checkpoint_every, evaluations)

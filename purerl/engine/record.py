@@ -72,6 +72,15 @@ def read_config(run_dir: Path) -> dict[str, Any]:
     return config
 
 
+def sweep_of(run_dir: Path) -> Path | None:
+    """The directory of the sweep that a run is a group of, if it is one."""
+    try:
+        groups = read_config(run_dir.parent).get("groups", [])
+    except UsageError:
+        return None
+    return run_dir.parent if run_dir.name in groups else None
+
+
 def write_json(path: Path, content: dict[str, Any]) -> None:
     """Write a file whole or not at all; a number that is none, such as NaN, becomes null."""
     part = path.with_name(path.name + ".part")

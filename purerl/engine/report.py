@@ -26,14 +26,21 @@ from purerl.engine.result import Result, short
 YLABEL = "return of training episodes"
 
 
-def draw(path: Path, result: Result) -> None:
-    """curve.png; of a sweep also sweep.csv and what each hyperparameter does."""
+def draw(path: Path, result: Result, pbt: bool = False) -> None:
+    """curve.png; of a sweep also sweep.csv and what each hyperparameter does.
+
+    With population-based training the fields are what members began with, which others may have
+    taken the place of: they are called so, and there are no pictures of what they do.
+    """
     members, name = result.population, result.agent.env.name
     steps, values = read_metric(path, "episode/return", members.size)
     if members.configurations == 1:
         plot_curve(path / CURVE, steps, values, name, YLABEL, result.returns)
         return
     ranked, swept = result.configurations, members.swept()
+    if pbt:
+        begun = lambda row: {f"initial_{k}": v for k, v in row.values.items()}
+        ranked = [row._replace(values=begun(row)) for row in ranked]
     count = members.configurations
     labels = [
         ", ".join(f"{k}={v}" for k, v in row.values.items())
@@ -43,8 +50,10 @@ def draw(path: Path, result: Result) -> None:
     values = values.reshape(len(steps), count, -1)
     plot_configurations(path / CURVE, steps, values, labels, name, YLABEL, order=order)
     write_sweep(path / SWEEP, ranked)
-    fields = {field: [short(v) for v in x] for field, x in swept.items()}
-    draw_fields(path, fields, result.returns.reshape(count, -1), name)
+    if not pbt:
+        fields = {field: [short(v) for v in x] for field, x in swept.items()}
+        scores = result.returns.reshape(count, -1)
+        draw_fields(path, fields, scores, name, result.configuration_steps)
 
 
 def together(
@@ -75,7 +84,7 @@ def combine(path: Path, groups: Sequence[tuple[str, dict[str, Any], Result]]) ->
     swept, scores, steps = together([(fields, result) for _, fields, result in groups])
     ranked = rank(swept, scores, steps)
     write_sweep(path / SWEEP, ranked)
-    draw_fields(path, swept, scores, groups[0][2].agent.env.name)
+    draw_fields(path, swept, scores, groups[0][2].agent.env.name, steps)
     part = (path / METRICS).with_suffix(".part")
     with part.open("w") as out:
         first = 0
@@ -93,13 +102,18 @@ def combine(path: Path, groups: Sequence[tuple[str, dict[str, Any], Result]]) ->
     return ranked
 
 
-def draw_fields(path: Path, swept: dict[str, list], scores: np.ndarray, name: str) -> None:
-    """A picture for every field that was swept [C], with scores [C, S]; a heat map of two."""
+def draw_fields(
+    path: Path, swept: dict[str, list], scores: np.ndarray, name: str, steps: Sequence[int]
+) -> None:
+    """A picture for every field that was swept [C], with scores [C, S] after steps [C].
+
+    Of two fields a heat map too, where all were trained for as long.
+    """
     label = "greedy evaluation return"
     for field, values in swept.items():
         file = path / f"sensitivity-{field}.png"
-        plot_sensitivity(file, field, values, scores, name, label)
-    if len(swept) == 2:
+        plot_sensitivity(file, field, values, scores, name, label, steps)
+    if len(swept) == 2 and len(set(steps)) == 1:
         a, b = swept
         cells = len(set(swept[a])) * len(set(swept[b]))
         if cells <= len(scores):  # a grid, not a sample

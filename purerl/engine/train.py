@@ -7,7 +7,7 @@ import contextlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import jax
 
@@ -15,12 +15,12 @@ from purerl.engine import hosts
 from purerl.engine.checkpoint import Checkpoints
 from purerl.engine.cohort import Cohort
 from purerl.engine.display import Display
-from purerl.engine.loggers import check_loggers, open_logger
+from purerl.engine.loggers import Logger, check_loggers, open_logger
 from purerl.engine.loop import Run
 from purerl.engine.memory import check_memory
-from purerl.engine.placement import check_sharing, place
+from purerl.engine.placement import Placement, check_sharing, place
 from purerl.engine.plan import Plan
-from purerl.engine.population import check_bounds, population
+from purerl.engine.population import Population, check_bounds, population
 from purerl.engine.programs import compile_programs, enable_cache
 from purerl.engine.record import (
     CHECKPOINTS,
@@ -28,11 +28,12 @@ from purerl.engine.record import (
     describe,
     differences,
     read_config,
+    sweep_of,
     write_json,
 )
 from purerl.engine.result import Result
 from purerl.envs import check_params
-from purerl.errors import UsageError, positive
+from purerl.errors import UsageError, positive, whole
 from purerl.types import Agent
 
 MAX_EPISODE_STEPS = 1000  # of an evaluation episode that nothing ends
@@ -41,6 +42,71 @@ HALVING_GROUPS = 8  # that a shard is cut into, so that dropped members cost not
 
 class RunError(RuntimeError):
     """A run that could not go on: one line, saying what is left of it."""
+
+
+class Planned(NamedTuple):
+    """What is known of a run before anything of it is written or compiled.
+
+    Attributes:
+      members: who is trained.
+      plan: when.
+      where: on what.
+      copies: how often the state is there at once.
+    """
+
+    members: Population
+    plan: Plan
+    where: Placement
+    copies: int
+
+
+def planned(
+    agent: Agent,
+    total_steps: int,
+    *,
+    seeds: int | Sequence[int],
+    hparams: Any,
+    halving: bool,
+    pbt: bool,
+    eval_every: int | None,
+    eval_episodes: int,
+    checkpoint_every: int | None,
+    log_every: int | None,
+    devices: int | None,
+    data_parallel: int | Literal["all"],
+    population_batch: int | None,
+    loggers: Sequence[str | Logger],
+    saves: bool,
+) -> Planned:
+    """What `train` is asked for, checked; it takes the same, and whether the run is saved.
+
+    Raises:
+      UsageError: for what cannot be.
+    """
+    members = population(agent.hparams if hparams is None else hparams, seeds)
+    check_bounds(members)
+    check_params(agent.env, members.hparams.env_params)
+    if halving and (pbt or members.configurations == 1):
+        said = "cannot be combined with pbt" if pbt else "needs a sweep"
+        raise UsageError(f"halving=True: {said}")
+    if pbt and not members.swept():
+        raise UsageError("pbt=True: needs a sweep of HParams to explore")
+    plan = Plan.of(
+        agent, total_steps, eval_every, checkpoint_every, log_every,
+        halve=members.configurations if halving else 1,
+    )  # fmt: skip
+    positive("eval_episodes", whole("eval_episodes", eval_episodes))
+    positive("population_batch", 1 if population_batch is None else population_batch)
+    where = place(
+        members.size, devices, data_parallel, population_batch, HALVING_GROUPS if halving else 1,
+        agent.cpu_batch,
+    )  # fmt: skip
+    check_sharing(where, agent)
+    check_loggers([logger for logger in loggers if isinstance(logger, str)], saves)
+    # The state is there twice where members change places, and where a CPU saves it.
+    copies = 2 if halving or pbt or (saves and jax.default_backend() == "cpu") else 1
+    check_memory(where, agent, members, copies=copies)
+    return Planned(members, plan, where, copies)
 
 
 def train(
@@ -60,7 +126,7 @@ def train(
     devices: int | None = None,
     data_parallel: int | Literal["all"] = 1,
     population_batch: int | None = None,
-    loggers: Sequence[str] = (),
+    loggers: Sequence[str | Logger] = (),
     progress: bool = False,
     notes: Mapping[str, Any] = MappingProxyType({}),
 ) -> Result:
@@ -88,7 +154,8 @@ def train(
       devices: how many to use; by default all that find work.
       data_parallel: devices that share the environments of each member, or "all".
       population_batch: members that run abreast on a device; by default all on an accelerator.
-      loggers: names in LOGGERS, besides metrics.csv.
+      loggers: other places for the metrics besides metrics.csv: names in LOGGERS, which need a
+        run_dir, or Loggers of your own.
       progress: print a header, a progress line and the closing table.
       notes: entries of config.json besides the settings.
 
@@ -96,25 +163,16 @@ def train(
       UsageError: before anything is trained, for what cannot be.
       RunError: the run directory could not be written, or another process is gone.
     """
-    members = population(agent.hparams if hparams is None else hparams, seeds)
-    check_bounds(members)
-    check_params(agent.env, members.hparams.env_params)
-    if halving and (pbt or members.configurations == 1):
-        said = "cannot be combined with pbt" if pbt else "needs a sweep"
-        raise UsageError(f"halving=True: {said}")
-    if pbt and not members.swept():
-        raise UsageError("pbt=True: needs a sweep of HParams to explore")
-    plan = Plan.of(
-        agent, total_steps, eval_every, checkpoint_every, log_every,
-        halve=members.configurations if halving else 1,
+    path = None if run_dir is None else Path(run_dir)
+    if path is None and resume:
+        raise UsageError("run_dir=None: resume needs a run directory")
+    members, plan, where, copies = planned(
+        agent, total_steps, seeds=seeds, hparams=hparams, halving=halving, pbt=pbt,
+        eval_every=eval_every, eval_episodes=eval_episodes, checkpoint_every=checkpoint_every,
+        log_every=log_every, devices=devices, data_parallel=data_parallel,
+        population_batch=population_batch, loggers=loggers, saves=path is not None,
     )  # fmt: skip
-    positive("eval_episodes", eval_episodes)
-    positive("population_batch", 1 if population_batch is None else population_batch)
-    where = place(
-        members.size, devices, data_parallel, population_batch, HALVING_GROUPS if halving else 1,
-        agent.cpu_batch,
-    )  # fmt: skip
-    check_sharing(where, agent)
+    total_steps, eval_episodes = int(total_steps), int(eval_episodes)
     settings = describe(
         agent,
         members,
@@ -130,19 +188,12 @@ def train(
         pbt=pbt,
         **notes,
     )
-    path = None if run_dir is None else Path(run_dir)
-    if path is None and (resume or loggers):
-        raise UsageError("run_dir=None: resume and loggers need a run directory")
-    check_loggers(loggers)
     hosts.agree(settings, differences)
-    # The state is there twice where members change places, and where a CPU saves it.
-    saves = path is not None and jax.default_backend() == "cpu"
-    copies = 2 if halving or pbt or saves else 1
-    check_memory(where, agent, members, copies=copies)
     if path is not None:
         hosts.by_first(lambda: prepare(path, settings, resume))
     writes = path if hosts.first() else None
-    outputs = [open_logger(name, writes, settings) for name in loggers] if writes else []
+    opened = lambda x: open_logger(x, writes, settings) if isinstance(x, str) and writes else x
+    outputs: list[Any] = [opened(logger) for logger in loggers] if hosts.first() else []
     enable_cache()
     limit = agent.env.max_episode_steps or MAX_EPISODE_STEPS
     with Display(progress and hosts.first()) as display:
@@ -195,7 +246,8 @@ def prepare(path: Path, settings: dict[str, Any], resume: bool) -> None:
     try:
         if path.exists() and (not path.is_dir() or any(path.iterdir())):
             raise UsageError(f"run_dir={str(path)!r}: exists; choose another, or --resume {path}")
-        path.mkdir(parents=True, exist_ok=True)
+        if not path.exists():
+            path.mkdir(parents=True)  # of two runs at once that ask for it, one is refused
         write_json(path / CONFIG, settings)
     except OSError as error:
         raise UsageError(f"run_dir={str(path)!r}: cannot be written: {error.strerror}") from None
@@ -240,4 +292,5 @@ def _left(path: Path | None) -> str:
         newest = None
     if newest is None:
         return "no checkpoint is left"
-    return f"--resume {path} goes on from iteration {newest}"
+    assert path is not None
+    return f"--resume {sweep_of(path) or path} goes on from iteration {newest}"

@@ -1,8 +1,14 @@
 """Environments: one contract, adapters for gymnax, brax and pgx, board games, and `make`."""
 
+import dataclasses
 import functools
+import json
 from collections.abc import Iterable
 from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
 
 from purerl.envs import brax, gymnax, matches, pgx, probes
 from purerl.envs.check import check
@@ -17,7 +23,7 @@ from purerl.envs.environment import (
     step_batch,
 )
 from purerl.envs.reveal import Revealed, bare
-from purerl.errors import UsageError, choose, nearest, positive
+from purerl.errors import UsageError, choose, nearest, positive, whole
 
 __all__ = [
     "Environment",
@@ -37,7 +43,7 @@ __all__ = [
     "step_batch",
 ]
 
-_specs: dict[int, tuple[str, dict[str, Any]]] = {}
+_specs: dict[int, tuple[Environment, str, dict[str, Any]]] = {}  # by id, as long as it lives
 
 
 def registered() -> tuple[str, ...]:
@@ -48,8 +54,8 @@ def registered() -> tuple[str, ...]:
 def make(name: str, **kwargs: Any) -> Environment:
     """The environment of that name, as in `make("brax/ant", backend="spring")`.
 
-    The same arguments give the same object, so that agents made for it compile once; a list
-    counts as a tuple, and an argument that cannot be hashed, such as an array, gives a new object.
+    The same arguments give the same object, so that agents made for it compile once. Lists, arrays
+    and NumPy's numbers count as tuples and Python's numbers, which a run's config.json can hold.
 
     Args:
       name: one of `registered()`.
@@ -69,25 +75,45 @@ def make(name: str, **kwargs: Any) -> Environment:
         backends = brax.ENVIRONMENTS[env_id]
         kwargs = {"backend": backends[0], "episode_length": 1000, "action_repeat": 1} | kwargs
         choose("backend", kwargs["backend"], backends)
-        positive("episode_length", kwargs["episode_length"])
-        positive("action_repeat", kwargs["action_repeat"])
-    arguments = sorted((k, tuple(v) if isinstance(v, list) else v) for k, v in kwargs.items())
-    try:
-        hash(tuple(arguments))
-        env = _build(name, tuple(arguments))
-    except TypeError:
-        env = _build.__wrapped__(name, tuple(arguments))
-    _specs[id(env)] = name, dict(arguments)
+        for field in ("episode_length", "action_repeat"):
+            kwargs[field] = whole(field, kwargs[field])
+            positive(field, kwargs[field])
+    arguments = tuple(sorted((k, _plain(v)) for k, v in kwargs.items()))
+    for field, value in arguments:
+        try:
+            hash(value)
+            json.dumps(value)
+        except TypeError:
+            said = "must be a number, a text, or a list or an array of them"
+            raise UsageError(f"{field}={value!r}: {said}") from None
+    env = _build(name, arguments)
+    _specs[id(env)] = env, name, dict(arguments)
     return env
+
+
+def _plain(value: Any) -> Any:
+    """As Python's own numbers, in tuples; of a random key its words."""
+    if isinstance(value, jax.Array) and jnp.issubdtype(value.dtype, jax.dtypes.prng_key):
+        value = jax.random.key_data(value)
+    if isinstance(value, np.ndarray | np.generic | jax.Array):
+        value = np.asarray(value).tolist()
+    return tuple(_plain(x) for x in value) if isinstance(value, list | tuple) else value
 
 
 def spec(env: Environment) -> tuple[str, dict[str, Any]]:
     """(name, arguments) with which `make` gives this environment again.
 
-    One that `make` did not make, and so cannot make again, has its own name and no arguments.
+    One that `make` did not make, and so cannot make again, has a name that `make` does not know:
+    its own, with a remark if that is registered. Of a dataclass the plain fields are arguments.
     """
     env = bare(env)
-    return _specs.get(id(env), (env.name, {}))
+    if id(env) in _specs:
+        return _specs[id(env)][1:]
+    name = f"{env.name} (own)" if env.name in registered() else env.name
+    names = [f.name for f in dataclasses.fields(env)] if dataclasses.is_dataclass(env) else []
+    fields = {field: getattr(env, field) for field in names}
+    kinds = (bool, int, float, str)
+    return name, {k: v for k, v in fields.items() if isinstance(v, kinds)}
 
 
 @functools.lru_cache(maxsize=None, typed=True)

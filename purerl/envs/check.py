@@ -61,7 +61,9 @@ def check(
     _keys(env, params)
     lived, new, pool = _live(env, params, steps, num_envs)
     timestep = lived[-1]
-    _values(env, timestep)
+    _values(env, pool.obs[None], "an observation of reset")
+    _values(env, timestep.obs, "an observation")
+    _outcomes(timestep)
     _limits(env, new, timestep)
     _auto_reset(new, timestep, pool)
     rows = [(0, 0), *np.argwhere(timestep.done)[:1]]  # a first step, and one that ends an episode
@@ -143,16 +145,17 @@ def _live(env: Environment, params: EnvParams, steps: int, num_envs: int) -> tup
     return first
 
 
-def _values(env: Environment, timestep: TimeStep) -> None:
-    obs, space = np.asarray(timestep.obs), env.observation_space
+def _values(env: Environment, seen: jax.Array, what: str) -> None:
+    obs, space = np.asarray(seen), env.observation_space
     if obs.dtype.kind == "f":
-        assert np.isfinite(obs).all(), "values: an observation is not finite"
-    assert np.isfinite(timestep.reward).all(), "values: a reward is not finite"
-    inside = np.asarray(jax.vmap(jax.vmap(space.contains))(timestep.obs))
+        assert np.isfinite(obs).all(), f"values: {what} is not finite"
+    inside = np.asarray(jax.vmap(jax.vmap(space.contains))(seen))
     bounds = f"{space.low.min()} to {space.high.max()}" if isinstance(space, Box) else f"{space}"
-    assert inside.all(), (
-        f"values: an observation leaves its space, {bounds}: {obs[~inside][0].tolist()}"
-    )
+    assert inside.all(), f"values: {what} leaves its space, {bounds}: {obs[~inside][0].tolist()}"
+
+
+def _outcomes(timestep: TimeStep) -> None:
+    assert np.isfinite(timestep.reward).all(), "values: a reward is not finite"
     both = np.asarray(timestep.terminated & timestep.truncated)
     assert not both.any(), "values: a step is both terminated and truncated"
 

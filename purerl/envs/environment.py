@@ -46,7 +46,8 @@ class Environment(Protocol):
       observation_space: shape, dtype and bounds of an observation.
       action_space: what `step` takes.
       max_episode_steps: the step at which an episode is truncated; None if it never is. No
-        episode is truncated earlier.
+        episode is truncated earlier. Evaluations end an episode of an environment without a limit
+        after 1000 steps, and count what it had by then.
       params: the float parameters of the dynamics, name -> default.
     """
 
@@ -160,6 +161,8 @@ def step_batch(
       count the step just made: they are cleared when the next episode takes its first step.
     """
     stepped, timestep = jax.vmap(env.step, (0, 0, 0, None))(chance.step, state.env, action, params)
+    # A replay keeps bits: of a reward that is an integer it would make another number.
+    timestep = timestep._replace(reward=timestep.reward.astype(jnp.float32))
     done = timestep.done
     fresh, fresh_obs = restart.begin(chance.restart)
     new = VectorState(

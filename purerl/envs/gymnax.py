@@ -18,7 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from purerl.envs.environment import TimeStep
-from purerl.errors import UsageError, nearest
+from purerl.errors import UsageError, nearest, positive, whole
 from purerl.spaces import Box, Discrete, Space
 from purerl.types import EnvParams, Key
 
@@ -113,6 +113,7 @@ class Gymnax:
             k: v for k, v in fields.items() if isinstance(v, float) and k not in hidden
         }
         self._defaults = self._with(self.params)
+        positive("max_steps_in_episode", fields["max_steps_in_episode"])
         self.max_episode_steps: int | None = int(fields["max_steps_in_episode"])
         key = jax.random.key(0)
         obs, self._state_types = jax.eval_shape(self._env.reset_env, key, self._defaults)
@@ -173,6 +174,9 @@ def _construct(env_id: str, kwargs: dict[str, Any]) -> tuple[Any, Any]:
 
     constructor = inspect.signature(registration._registry[env_id]).parameters
     arguments = {k: v for k, v in kwargs.items() if k in constructor}
+    if words := arguments.get("action_mapping_key"):  # as `make` has it, and config.json
+        bits = jnp.asarray(words, jnp.uint32)
+        arguments["action_mapping_key"] = jax.random.wrap_key_data(bits)
     try:
         env, defaults = gymnax.make(env_id, **arguments)
     except OSError as error:
@@ -190,7 +194,22 @@ def _construct(env_id: str, kwargs: dict[str, Any]) -> tuple[Any, Any]:
         if name not in allowed:
             close = " or ".join(nearest(name, allowed) or sorted(allowed))
             raise UsageError(f"{name}: no argument of env='gymnax/{env_id}'; did you mean {close}?")
-    return env, dataclasses.replace(defaults, **settings)
+    typed = {k: _like(k, v, getattr(defaults, k)) for k, v in settings.items()}
+    return env, dataclasses.replace(defaults, **typed)
+
+
+def _like(name: str, value: Any, default: Any) -> Any:
+    """A parameter's value with the type of its default."""
+    if isinstance(default, jax.Array | np.ndarray):
+        return jnp.asarray(value, default.dtype)
+    if isinstance(default, bool) or not isinstance(default, int | float):
+        return value
+    try:
+        return float(value) if isinstance(default, float) else whole(name, value)
+    except (TypeError, ValueError) as error:
+        if isinstance(error, UsageError):
+            raise
+        raise UsageError(f"{name}={value!r}: must be a number") from None
 
 
 class _Later(types.ModuleType):

@@ -154,7 +154,8 @@ def _random(key: Key, game: Game, board: jax.Array) -> jax.Array:
 
 def _one_ply(key: Key, game: Game, board: jax.Array) -> jax.Array:
     actions = jnp.arange(game.num_actions)
-    wins = lambda board: jax.vmap(game.play, (None, 0))(board, actions)[1] & game.legal(board)
+    won = lambda board: jax.vmap(game.play, (None, 0))(board, actions)[1] == 1  # -1 is a loss
+    wins = lambda board: won(board) & game.legal(board)
     turned = np.array([game.turned(a) for a in range(game.num_actions)])
     legal, winning = game.legal(board), wins(board)
     losing = wins(game.turn(board))[turned] & legal

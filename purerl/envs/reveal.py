@@ -3,9 +3,11 @@
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from purerl.envs.environment import Environment, TimeStep
+from purerl.errors import UsageError
 from purerl.replay.words import Layout, layout
 from purerl.spaces import Box, Space
 from purerl.types import EnvParams, Key
@@ -29,6 +31,10 @@ class Revealed:
         self.max_episode_steps: int | None = env.max_episode_steps
         self.action_space: Space = env.action_space
         state, _ = jax.eval_shape(env.reset, jax.random.key(0), env.params)
+        if any(jnp.issubdtype(x.dtype, jax.dtypes.extended) for x in jax.tree.leaves(state)):
+            raise UsageError(
+                f"env={env.name!r}: has a random key in its state, which cannot be shown"
+            )
         self.layout: Layout = layout(state)
         most = np.iinfo(np.uint32).max
         self.observation_space: Space = Box.of(0, most, (self.layout.words,), np.uint32)

@@ -11,14 +11,18 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from purerl.distributions import Categorical, MultiCategorical, Normal, TanhNormal
+from purerl.distributions import (
+    Categorical,
+    Distribution,
+    MultiCategorical,
+    Normal,
+    TanhNormal,
+)
 from purerl.networks.cores import CORES
 from purerl.networks.torsos import TORSOS, Head
 from purerl.ops.batching import where_row
 from purerl.spaces import Box, Discrete, MultiDiscrete, Space
 from purerl.types import Key
-
-type Distribution = Categorical | MultiCategorical | Normal | TanhNormal
 
 
 class Policy(NamedTuple):
@@ -183,7 +187,7 @@ def to_env(space: Space, squash: bool) -> Callable[[jax.Array], jax.Array]:
     """From a distribution's action to the environment's.
 
     On a bounded Box the policy acts in [-1, 1], which is mapped onto the box and clipped to it;
-    where a bound is infinite the action passes as it is. A tanh policy squashes first.
+    where any bound is infinite the action is only clipped. A tanh policy squashes first.
     """
     if not isinstance(space, Box):
         return lambda action: action
@@ -192,9 +196,10 @@ def to_env(space: Space, squash: bool) -> Callable[[jax.Array], jax.Array]:
     def env_action(action: jax.Array) -> jax.Array:
         action = jnp.tanh(action) if squash else action
         action = action.reshape(action.shape[: action.ndim - 1] + shape)
-        if not space.bounded:
-            return action
         lift = (1,) * (action.ndim - len(shape)) + shape
+        if not space.bounded:
+            low, high = jnp.asarray(space.low).reshape(lift), jnp.asarray(space.high).reshape(lift)
+            return jnp.clip(action, low, high).astype(space.dtype)
         middle = jnp.asarray((space.high + space.low) / 2).reshape(lift)
         half = jnp.asarray((space.high - space.low) / 2).reshape(lift)
         return (middle + half * jnp.clip(action, -1.0, 1.0)).astype(space.dtype)

@@ -183,6 +183,8 @@ def check_torso(torso: str, observation_space: Space) -> None:
         raise UsageError(
             f"torso={torso!r}: needs observations [height, width, channels], not {shape}"
         )
+    if torso == "cnn" and min(shape[:2]) < 3:
+        raise UsageError(f"torso='cnn': needs at least 3 x 3 cells, not {shape}")
 
 
 def flatten(obs: jax.Array, obs_rank: int) -> jax.Array:

@@ -43,7 +43,8 @@ def maximize(
     de Boer et al. 2005, https://doi.org/10.1007/s10479-005-5724-z, algorithm 3.1 with normal
     distributions and smoothed updating (section 3.4, where alpha is 1 - s). Candidates are clipped
     to the bounds, and so their mean lies within them. They come in pairs, mean +- deviation z, and
-    of equal ones the first are taken: where the score is flat, the mean stays where it is.
+    of equal ones the first are taken: where the score is flat, the mean stays where it is, with an
+    even number of elites and away from the bounds.
 
     Args:
       key: consumed.

@@ -94,9 +94,10 @@ def quantile_huber(
 ) -> jax.Array:
     """[N]: the quantile Huber loss of [N, Z] quantiles against samples [N, Z'] of the target.
 
-    Dabney et al. 2018, https://arxiv.org/abs/1710.10044, eq. 10 and algorithm 1: the sum over
-    quantiles, at the middles of Z equal parts of [0, 1], of the mean over the samples. With kappa 0
-    it is the quantile loss itself, there called QR-DQN-0. Only the quantiles have a gradient, which
+    Dabney et al. 2018, https://arxiv.org/abs/1710.10044, algorithm 1: the sum over quantiles, at
+    the middles of Z equal parts of [0, 1], of the mean over the samples. Divided by kappa as in
+    their next paper (https://arxiv.org/abs/1806.06923, eq. 3), so that with kappa 0 it is the
+    quantile loss itself, QR-DQN-0; with 1 it is eq. 10. Only the quantiles have a gradient, which
     is written out so that both sums are products with a vector: XLA's CPU backend adds up a last
     axis number by number, which is slower.
     """

@@ -87,7 +87,7 @@ def plan(
     }  # fmt: skip
     if search == "gumbel":
         weigh = mctx.qtransform_completed_by_mix_value
-        if value_scale:
+        if value_scale is not None:
             weigh = functools.partial(weigh, value_scale=value_scale, rescale_values=False)
         found: Any = mctx.gumbel_muzero_policy(
             **shared, max_num_considered_actions=considered, gumbel_scale=float(explore),

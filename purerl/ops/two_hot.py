@@ -19,9 +19,15 @@ def squeeze(x: jax.Array | float) -> jax.Array:
 
 
 def stretch(y: jax.Array) -> jax.Array:
-    """The inverse of `squeeze`, any shape (Pohlen et al. 2018, proposition A.2 iii)."""
-    root = jnp.sqrt(1.0 + 4.0 * EPS * (jnp.abs(y) + 1.0 + EPS))
-    return jnp.sign(y) * (jnp.square((root - 1.0) / (2.0 * EPS)) - 1.0)
+    """The inverse of `squeeze`, any shape (Pohlen et al. 2018, proposition A.2 iii).
+
+    There as ((root - 1) / (2 eps))^2 - 1, where in float32 small numbers lose all their digits.
+    """
+    size = jnp.abs(y)
+    root = jnp.sqrt(1.0 + 4.0 * EPS * (size + 1.0 + EPS))
+    # z = 2 (|y| + 1 + eps) / (root + 1), without its 1: all that is small stays apart.
+    above = (2.0 * (size + EPS) - 4.0 * EPS * (size + 1.0 + EPS) / (root + 1.0)) / (root + 1.0)
+    return jnp.sign(y) * above * (above + 2.0)
 
 
 def support(low: float, high: float, atoms: int) -> jax.Array:

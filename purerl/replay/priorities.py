@@ -24,8 +24,8 @@ class Priorities:
     Attributes:
       levels: float32 [B, T'], [B, T' / F], ... down to [B, <= F]: leaves, sums of F leaves, sums of
         F of those. T' is T, rounded up so that every level is full.
-      highest: float32 [B]: the largest priority that a row of the environment has had, with which
-        new rows begin.
+      highest: float32 [B]: the largest priority that any row has had, with which new rows begin;
+        the same for every environment, which it has as all that is lived has them first.
     """
 
     levels: tuple[jax.Array, ...]

@@ -66,6 +66,7 @@ class Layout(NamedTuple):
         flat = []
         for leaf, shape in zip(part.leaves, part.shapes, strict=True):
             x = leaves[leaf]
+            assert x.dtype == part.dtype, f"{x.dtype} where the layout has {part.dtype}"
             flat.append(x.reshape(*x.shape[: x.ndim - len(shape)], -1))
         return jnp.concatenate(flat, -1)
 

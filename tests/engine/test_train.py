@@ -63,7 +63,10 @@ def test_every_stop_is_made_and_none_besides(evals, saves, logs):
             {"hparams": toys.HParams(env_params={"bonsu": 1.0})},
             "env.bonsu: no parameter of env='test/countdown'; did you mean bonus?",
         ),
-        ({"resume": True}, "run_dir=None: resume and loggers need a run directory"),
+        ({"resume": True}, "run_dir=None: resume needs a run directory"),
+        ({"total_steps": 4.5 * 15}, "total_steps=67.5: must be a whole number"),
+        ({"eval_every": 7.5}, "eval_every=7.5: must be a whole number"),
+        ({"total_steps": float("inf")}, "total_steps=inf: must be a whole number"),
         ({"loggers": ["wandb"]}, "run_dir=None"),
     ],
 )

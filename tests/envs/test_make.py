@@ -1,11 +1,15 @@
 """`purerl.make`: every name, and one line for each thing that cannot be."""
 
+import dataclasses
+import json
 import subprocess
 import sys
 import urllib.error
 
 import gymnax
 import jax
+import jax.numpy as jnp
+import numpy as np
 import pytest
 from brax import envs as brax_envs
 
@@ -61,12 +65,70 @@ def test_equal_arguments_give_the_same_object():
     assert purerl.make("gymnax/CartPole-v1") is purerl.make("gymnax/CartPole-v1")
     rooms = purerl.make("gymnax/FourRooms-misc", goal_fixed=[8, 9])
     assert rooms is purerl.make("gymnax/FourRooms-misc", goal_fixed=(8, 9))
-    assert purerl.make("probe/memory", delay=2) == purerl.make("probe/memory", delay=2)
+    assert purerl.make("probe/memory", delay=2) is purerl.make("probe/memory", delay=2)
 
 
-def test_an_argument_that_cannot_be_hashed_is_taken():
-    env = purerl.make("gymnax/DeepSea-bsuite", action_mapping_key=jax.random.key(3))
-    assert env.observation_space.shape == (8, 8)
+@pytest.mark.parametrize(
+    ("name", "argument", "same"),
+    [
+        ("gymnax/DeepSea-bsuite", {"size": np.int64(5)}, {"size": 5}),
+        ("gymnax/CartPole-v1", {"gravity": np.float32(20)}, {"gravity": 20.0}),
+        ("gymnax/Acrobot-v1", {"available_torque": jnp.array([-2.0, 0.0, 2.0])},
+         {"available_torque": [-2.0, 0.0, 2.0]}),
+        ("gymnax/DiscountingChain-bsuite", {"reward_timestep": np.array([1, 2, 3, 4, 5])},
+         {"reward_timestep": [1, 2, 3, 4, 5]}),
+        ("gymnax/DeepSea-bsuite", {"action_mapping_key": jax.random.key(3)},
+         {"action_mapping_key": jax.random.key_data(jax.random.key(3))}),
+        ("brax/fast", {"episode_length": 1e2}, {"episode_length": 100}),
+    ],
+)  # fmt: skip
+def test_an_array_is_taken_and_recorded_as_numbers(name, argument, same):
+    """As config.json has it, from which the environment can be made again."""
+    env = purerl.make(name, **argument)
+    assert env is purerl.make(name, **same)
+    _, recorded = envs.spec(env)
+    assert env is purerl.make(name, **json.loads(json.dumps(recorded)))
+    state, _ = env.reset(jax.random.key(0))
+    action = env.action_space.sample(jax.random.key(1))
+    _, timestep = env.step(jax.random.key(2), state, action)
+    assert np.isfinite(timestep.reward)
+
+
+def test_arguments_of_an_environment_are_what_it_is_made_with():
+    mapped = [
+        purerl.make("gymnax/DeepSea-bsuite", action_mapping_key=jax.random.key(i))._env
+        for i in (0, 3)
+    ]
+    assert (mapped[0].action_mapping != mapped[1].action_mapping).any()
+    acrobot = purerl.make("gymnax/Acrobot-v1", available_torque=[-2.0, 0.0, 2.0])
+    np.testing.assert_array_equal(acrobot._defaults.available_torque, [-2.0, 0.0, 2.0])
+
+
+def test_an_integer_for_a_float_parameter_still_sweeps():
+    assert purerl.make("gymnax/CartPole-v1", gravity=20).params["gravity"] == 20.0
+    assert "memory_length" not in purerl.make("gymnax/MemoryChain-bsuite", memory_length=5.0).params
+
+
+@dataclasses.dataclass(frozen=True)
+class Wrapped:
+    """CartPole with other rewards, under CartPole's name."""
+
+    scale: float = 2.0
+    name = "gymnax/CartPole-v1"
+
+    def __getattr__(self, field):
+        return getattr(purerl.make("gymnax/CartPole-v1"), field)
+
+
+def test_an_environment_of_one_s_own_is_not_taken_for_a_registered_one():
+    own = Wrapped()
+    name, arguments = envs.spec(own)
+    assert name not in purerl.registered()
+    assert "did you mean gymnax/CartPole-v1" in error_of(lambda: purerl.make(name, **arguments))
+    assert envs.spec(Wrapped(scale=3.0)) != envs.spec(own)
+    made = purerl.make("probe/truncation", steps=3)
+    assert envs.spec(made) == ("probe/truncation", {"steps": 3})
+    assert envs.spec(type(made)(steps=3))[0] != "probe/truncation"
 
 
 def test_an_unknown_name_gets_the_nearest():
@@ -98,6 +160,20 @@ def test_a_backend_the_environment_lacks():
         ("brax/fast", {"obs_mode": "dict_pixels"}, "would be a dict"),
         ("gymnax/CartPole-v1", {"gravitas": 1.0}, "did you mean gravity?"),
         ("gymnax/CartPole-v1", {"total_mass": 1.0}, "no argument"),
+        (
+            "gymnax/CartPole-v1",
+            {"max_steps_in_episode": 0},
+            "max_steps_in_episode=0: must be positive",
+        ),
+        (
+            "gymnax/CartPole-v1",
+            {"max_steps_in_episode": -1},
+            "max_steps_in_episode=-1: must be positive",
+        ),
+        ("gymnax/CartPole-v1", {"max_steps_in_episode": 9.5}, "must be a whole number"),
+        ("gymnax/CartPole-v1", {"gravity": "much"}, "gravity='much': must be a number"),
+        ("gymnax/CartPole-v1", {"gravity": print}, "must be a number, a text, or a list"),
+        ("brax/ant", {"episode_length": 10.5}, "episode_length=10.5: must be a whole number"),
         ("gymnax/MetaMaze-misc", {"maze_size": 4}, "maze_size=4"),
         ("gymnax/FrozenLake-misc", {"success_rate": 2.0}, "between 0 and 1"),
         ("probe/memory", {"delay": 0}, "delay=0: must be positive"),
