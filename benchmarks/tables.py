@@ -23,8 +23,17 @@ SPEEDS = (  # file, entry, what it is, what is counted, beside whom
     ("throughput", "ppo-CartPole-v1-1", "PPO, CartPole, steps/s", "steps", "PureJaxRL"),
     ("off_policy", "dqn-1-10000", "DQN, CartPole, steps/s", "steps", "Rejax"),
     ("off_policy", "sac-1", "SAC, Pendulum, steps/s", "steps", "Rejax"),
-    ("planning", "muzero-CartPole-v1-256", "MuZero, simulations/s", "simulations", "mctx"),
+    (
+        "planning",
+        "muzero-CartPole-v1-256",
+        "MuZero acting, beside its search alone, simulations/s",
+        "simulations",
+        "mctx",
+    ),
 )
+REMARKS = {  # what a study's tables do not show
+    "rainbow-vs-dqn": ["On MinAtar Rainbow has returns of one step, and epsilon beside its noise."],
+}
 BEGIN, END = "<!-- python -m benchmarks tables -->", "<!-- end of tables -->"  # in the README
 
 
@@ -48,8 +57,8 @@ def learning(results: dict[str, Any]) -> list[str]:
     """One row a task: the score over seeds, its gate and what it took."""
     rows = [
         "| command | steps | seeds | greedy return, IQM (95 %) | gate | min | steps/s |"
-        " compile s | wall s | MB |",
-        "| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |",
+        " compile s | wall s | MB | commit |",
+        "| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | --- |",
     ]
     for entry in results.values():
         g = entry["greedy"]
@@ -61,6 +70,7 @@ def learning(results: dict[str, Any]) -> list[str]:
             f" {_score(g, digits)} | {gate}{missed} | {g['min']:.{digits}f} |"
             f" {entry['steps_per_second']:,} | {entry['compile_seconds']:.1f} |"
             f" {entry['wall_seconds']:.0f} | {entry['peak_memory_mb']:,} |"
+            f" {entry.get('commit') or 'not noted'} |"
         )
     return rows
 
@@ -362,6 +372,7 @@ def study(name: str) -> list[str]:
         f"## `{ours}` and `{theirs}`",
         "",
         f"`python -m benchmarks learning --study {name}`: the same tasks, steps and seeds.",
+        *REMARKS.get(name, ()),
         "",
         *by_machine(read(name)),
         "",
@@ -423,10 +434,15 @@ def page() -> str:
         "",
         "Written by `python -m benchmarks tables` from `benchmarks/results/<machine>`.",
         "",
+        "Machines of one name, such as `cpu-2-cores`, may have other processors, whose speeds lie",
+        "up to 1.8 times apart: what was measured at once stands in one row, and only that compares.",
+        "",
         "## Learning",
         "",
         "`python -m benchmarks learning` runs these commands. Greedy evaluation at the end of",
-        "training; interquartile mean over seeds with its 95 % bootstrap interval.",
+        "training; interquartile mean over seeds with its 95 % bootstrap interval. On brax's",
+        "inverted pendulum SAC and DDPG hold each action for four of its steps, so that 25,000",
+        "are 100,000 of those. `commit` is the tree that was run, with `+changes` if it had more.",
         "",
         *by_machine(read("learning")),
         "",
@@ -457,8 +473,9 @@ def page() -> str:
         "",
         "## Scaling",
         "",
-        "`python -m benchmarks scaling`: the same PPO. A CPU with 2 cores is 2 devices; 8 devices",
-        "are forced on those cores (`JAX_NUM_CPU_DEVICES=8`).",
+        "`python -m benchmarks scaling`: the same PPO. Here, as in experiments, each of a CPU's",
+        "cores is a device, where under Speed one device has them all: rates of the two tables",
+        "differ. 8 devices are forced on two cores (`JAX_NUM_CPU_DEVICES=8`).",
         "",
         *pictures("scaling.png", "steps/s and memory over members and devices"),
         *scaling(read("scaling")),
@@ -474,7 +491,8 @@ def page() -> str:
         "## Planning",
         "",
         "`python -m benchmarks planning`: MuZero acting on CartPole, 16 simulations a step, its",
-        "steps kept for replay, beside mctx's search alone with the same network; in turn.",
+        "steps kept for replay, beside the search of mctx that it calls, alone and with the same",
+        "network; in turn. More than 1 is what XLA makes of the loop around it.",
         "",
         *planning(read("planning")),
         "",

@@ -88,6 +88,19 @@ def test_the_command_prints_a_table_and_the_best_member(trained, capsys):
     assert f"best member {best} (seed 3): {scores[best]:.1f} greedy" in printed
 
 
+def test_a_sweep_is_told_by_configuration(trained, capsys):
+    assert main([str(trained.run_dir), "--episodes", str(EPISODES)]) == 0
+    printed = capsys.readouterr().out
+    rows = [line for line in printed.splitlines() if any(f" {rate:g} " in line for rate in RATES)]
+    assert "by configuration, greedy" in printed
+    assert len(rows) == 2
+    best = trained.configurations[0]
+    assert f"{best.values['learning_rate']:g}" in rows[0]
+    assert f"{best.interval.value:.1f}" in rows[0]
+    assert main([str(trained.run_dir), "--episodes", "2", "--members", "0", "1"]) == 0
+    assert "by configuration" not in capsys.readouterr().out
+
+
 def test_frozen_members_do_not_count(trained, capsys):
     loaded = load(trained.run_dir)
     frozen = loaded.state._replace(frozen=jnp.array([-1, 2, -1, -1]))

@@ -18,8 +18,10 @@ from laws import changed
 
 from purerl import UsageError
 from purerl.agents import ppo
+from purerl.engine import memory
 from purerl.engine.load import load
 from purerl.engine.record import MetricsFile
+from purerl.engine.train import _left
 from purerl.experiment import main
 from purerl.flags import parse
 
@@ -142,7 +144,7 @@ def test_config_fields_are_groups(grouped):
         (str(m), "4" if m < 4 else "8") for m in range(8)
     }
     assert "hidden" not in metrics[0]
-    with pytest.raises(UsageError, match=r"a sweep of 2 runs; choose .*num_envs=4 or another"):
+    with pytest.raises(UsageError, match=r"^run_dir='.*a sweep of 2 runs; choose .*num_envs=4 or"):
         load(grouped)
     assert load(grouped / "num_envs=8").population.size == 4
 
@@ -169,7 +171,28 @@ def test_a_sweep_of_groups_is_resumed(grouped, tmp_path, capsys):
     assert "is another configuration: seeds=[0, 1, 2] where" in capsys.readouterr().err
 
 
-def test_a_group_that_is_stopped_has_the_steps_it_came_to(grouped, tmp_path, monkeypatch):
+def test_a_group_is_resumed_with_its_sweep(grouped, capsys):
+    """Its own settings are not those of the command that began it."""
+    assert main(*PPO, ["--resume", str(grouped / "num_envs=4")]) == 2
+    err = capsys.readouterr().err
+    assert err.count("\n") == 1
+    assert err.endswith(f"is a group of a sweep; --resume {grouped}\n")
+    assert _left(grouped / "num_envs=8") == f"--resume {grouped} goes on from iteration 4"
+    assert _left(grouped) == "no checkpoint is left"
+
+
+def test_no_group_begins_before_all_have_been_found_to_fit(tmp_path, monkeypatch, capsys):
+    """The second needs more memory than there is."""
+    monkeypatch.setattr(memory, "memory_limit", lambda where: 10**7)
+    flags = ["--sweep", "unroll_length=8,80000", "--run-dir", str(tmp_path / "run")]
+    assert go(*flags) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.startswith("error: population=")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_group_that_is_stopped_has_the_steps_it_came_to(grouped, tmp_path, monkeypatch, capsys):
     """A second group, interrupted at once: its rows do not say that it went on to the end."""
     path = tmp_path / "run"
     shutil.copytree(grouped, path)
@@ -188,6 +211,7 @@ def test_a_group_that_is_stopped_has_the_steps_it_came_to(grouped, tmp_path, mon
     assert steps["4"] == STEPS
     assert 0 < steps["8"] < STEPS
     assert (path / "num_envs=4" / "result.json").read_text() == before
+    assert "the whole sweep" not in capsys.readouterr().out
 
 
 def test_a_sweep_in_one_program_is_resumed(traced, tmp_path):
@@ -216,6 +240,10 @@ def test_selection_from_the_command_line(option, tmp_path, capsys):
     assert go(*flags, "--run-dir", tmp_path / "run") == 0
     out = capsys.readouterr().out
     table = rows(tmp_path / "run" / "sweep.csv")
+    # What a member of a population that evolves began with is not what its score is of.
+    field = "learning_rate" if option == "--halving" else "initial_learning_rate"
+    assert field in table[0]
+    assert bool(list((tmp_path / "run").glob("sensitivity-*"))) == (option == "--halving")
     if option == "--halving":
         assert [int(r["steps"]) for r in table] == [256, 128, 64, 64]
         assert re.search(r"^step 64: 2 configurations dropped, 2 left$", out, re.M)

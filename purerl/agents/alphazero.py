@@ -5,7 +5,8 @@ of Gumbel AlphaZero (Danihelka et al. 2022, https://openreview.net/forum?id=bERa
 `search="puct"`.
 
 Departures: it learns from the games of this iteration, in the manner of PPO, without a replay;
-games that the iteration cuts count what the network expects of them.
+games that the iteration cuts count what the network expects of them; games begin with random moves;
+AdamW in place of momentum with an L2 penalty.
 Axes: B boards, T moves, N rows of a minibatch, A actions.
 """
 
@@ -31,9 +32,9 @@ class Config:
     """Static settings: shapes, loop lengths and structure. A new value recompiles."""
 
     num_envs: int = 128  # boards played on in parallel by one member
-    unroll_length: int = 16  # moves on each of them in one iteration, then
-    opening: int = 4  # random moves before a game, at most: 0 to so many
-    num_epochs: int = 2  # passes over them
+    unroll_length: int = 16  # moves on each board in one iteration
+    opening: int = 4  # games begin after 0 to this many random moves
+    num_epochs: int = 2  # passes over the moves of an iteration
     num_minibatches: int = 4  # of each pass
     search: Literal["gumbel", "puct"] = "gumbel"  # how moves are found
     num_simulations: int = 16  # model steps for each move

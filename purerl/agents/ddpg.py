@@ -43,8 +43,8 @@ class Config:
     """Static settings: shapes, loop lengths and structure. A new value recompiles."""
 
     num_envs: int = 1  # environments stepped in parallel by one member
-    unroll_length: int = 1  # steps of every environment in one round, then
-    num_updates: int = 1  # gradient steps
+    unroll_length: int = 1  # steps of every environment in one round
+    num_updates: int = 1  # gradient steps of one round
     num_rounds: int = 64  # rounds in one iteration
     batch_size: int = 256  # transitions of one gradient step
     capacity: int = 100_000  # steps that are kept, of all environments

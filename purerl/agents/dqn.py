@@ -7,7 +7,9 @@ noisy networks (Fortunato et al. 2018), categorical (C51, Bellemare et al. 2017)
 (Hessel et al. 2018).
 
 Departures: time limits bootstrap from the true final observation; several environments at once;
-categorical distributions begin with a mean of about 0, not in the middle of their support.
+double by default; errors are squared, not clipped (docs/decisions/0011); Adam; categorical
+distributions begin with a mean of about 0, not in the middle of their support; the first layer of a
+noisy network has no noise.
 Axes: B environments, R rounds of K steps, N rows of a batch, U gradient steps, A actions, Z atoms.
 """
 
@@ -35,8 +37,8 @@ class Config:
     """Static settings: shapes, loop lengths and structure. A new value recompiles."""
 
     num_envs: int = 10  # environments stepped in parallel by one member
-    unroll_length: int = 1  # steps of every environment in one round, then
-    num_updates: int = 1  # gradient steps
+    unroll_length: int = 1  # steps of every environment in one round
+    num_updates: int = 1  # gradient steps of one round
     num_rounds: int = 64  # rounds in one iteration
     batch_size: int = 128  # transitions of one gradient step
     capacity: int = 10_000  # steps that are kept, of all environments
@@ -50,7 +52,7 @@ class Config:
     distribution: Literal["none", "categorical", "quantile"] = "none"  # of returns: C51 or QR-DQN
     atoms: int = 51  # of that distribution
     v_min: float = 0.0  # lowest return of a categorical distribution
-    v_max: float = 100.0  # highest
+    v_max: float = 100.0  # highest return of one
     loss: Literal["squared", "huber"] = "squared"  # without distribution; Huber takes medians
     torso: Literal["mlp", "cnn"] = "mlp"  # dense layers, or a convolution before them
     hidden_sizes: tuple[int, ...] = (64, 64)  # features of each dense layer
@@ -66,8 +68,8 @@ class HParams(NamedTuple):
     learning_rate: Magnitude = 2.5e-4  # Adam step size
     discount: Share = 0.99  # weight of the next step's value, gamma
     target_rate: Share = 1.0  # share of the network in its target at each update; 1 copies
-    epsilon_end: Share = 0.05  # probability of a random action, after
-    exploration_fraction: Share = 0.5  # this part of the run; it begins with 1, or ends with 0
+    epsilon_end: Share = 0.05  # probability of a random action after exploration
+    exploration_fraction: Share = 0.5  # part of the run in which it falls from 1; 0: none
     max_grad_norm: Magnitude = 10.0  # gradients are scaled down to at most this global norm
     kappa: Magnitude = 1.0  # quantile distribution: errors up to this are squared, which blurs it
     priority_exponent: Magnitude = 0.6  # 0 draws uniformly

@@ -48,8 +48,8 @@ class Config:
 
     model: Literal["true", "learned"] = "true"  # what plans are tried on
     num_envs: int = 1  # environments stepped in parallel by one member
-    unroll_length: int = 25  # steps of every environment in one round, then
-    num_updates: int = 50  # gradient steps, if the model is learned
+    unroll_length: int = 25  # steps of every environment in one round
+    num_updates: int = 50  # gradient steps of one round, if the model is learned
     num_rounds: int = 4  # rounds in one iteration
     horizon: int = 25  # steps of a plan
     population: int = 400  # candidate plans in each iteration of the search

@@ -7,7 +7,8 @@ option. A game is played against itself, values of the other side counting negat
 
 Departures: sequences are drawn evenly unless `prioritized`; time limits bootstrap from the true
 final observation, and what would follow one is not learnt from, where a termination is followed by
-zeros.
+zeros; values are weighed on the fixed scale of their range, not of each node; the value of a root
+is that of the actions tried under the improved policy; games too bootstrap after n steps; AdamW.
 Axes: B environments, K unrolled steps, n steps of a return, L = K + n + 1 steps of a sequence,
 N sequences, A actions, Z atoms.
 """
@@ -41,8 +42,8 @@ class Config:
     """Static settings: shapes, loop lengths and structure. A new value recompiles."""
 
     num_envs: int = 32  # environments stepped in parallel by one member
-    unroll_length: int = 1  # steps of every environment in one round, then
-    num_updates: int = 1  # gradient steps
+    unroll_length: int = 1  # steps of every environment in one round
+    num_updates: int = 1  # gradient steps of one round
     num_rounds: int = 16  # rounds in one iteration
     batch_size: int = 128  # sequences of one gradient step
     capacity: int = 25_600  # steps that are kept, of all environments
@@ -55,10 +56,10 @@ class Config:
     n_step: int = 10  # rewards summed before a searched value
     prioritized: bool = False  # draw sequences whose value was wrong more often
     reanalyse: bool = False  # search again when learning, for fresh targets
-    opening: int = 4  # games: random moves before one, at most: 0 to so many
+    opening: int = 4  # games: they begin after 0 to this many random moves
     atoms: int = 51  # of the distributions of values and rewards
-    v_min: float = -1.0  # lowest of them
-    v_max: float = 1.0  # highest
+    v_min: float = -1.0  # lowest value that they tell apart
+    v_max: float = 1.0  # highest one
     latent_size: int = 64  # features of a latent state
     torso: Literal["mlp", "cnn", "resnet"] = "mlp"  # of the representation
     hidden_sizes: tuple[int, ...] = (64, 64)  # features of each dense layer

@@ -46,8 +46,8 @@ class HParams(NamedTuple):
     learning_rate: Magnitude = 5e-4  # RAdam step size
     discount: Share = 0.99  # weight of the next step's value, gamma
     q_lambda: Share = 0.65  # weight of longer returns: 0 is one step, 1 whole episodes
-    epsilon_end: Share = 0.05  # probability of a random action, after
-    exploration_fraction: Share = 0.2  # this part of the run; it begins with 1
+    epsilon_end: Share = 0.05  # probability of a random action after exploration
+    exploration_fraction: Share = 0.2  # part of the run in which it falls from 1; 0: none
     max_grad_norm: Magnitude = 10.0  # gradients are scaled down to at most this global norm
     reward_scale: float = 1.0  # multiplies rewards before learning
     env_params: EnvParams = {}  # overrides of the environment's float parameters

@@ -36,8 +36,8 @@ class Config:
     """Static settings: shapes, loop lengths and structure. A new value recompiles."""
 
     num_envs: int = 1  # environments stepped in parallel by one member
-    unroll_length: int = 1  # steps of every environment in one round, then
-    num_updates: int = 1  # gradient steps
+    unroll_length: int = 1  # steps of every environment in one round
+    num_updates: int = 1  # gradient steps of one round
     num_rounds: int = 64  # rounds in one iteration
     batch_size: int = 256  # transitions of one gradient step
     capacity: int = 100_000  # steps that are kept, of all environments
@@ -65,7 +65,7 @@ class HParams(NamedTuple):
     discount: Share = 0.99  # weight of the next step's value, gamma
     target_rate: Share = 0.005  # share of the critics in their targets, each gradient step
     target_entropy: float = -1.0  # wanted of each action dimension, in nats
-    initial_temperature: Magnitude = 1.0  # or the fixed one
+    initial_temperature: Magnitude = 1.0  # at first, or always if it is fixed
     noise_correlation: Share = 0.0  # of exploring noise, from a step to the next of an iteration
     reward_scale: float = 1.0  # multiplies rewards before learning
     env_params: EnvParams = {}  # overrides of the environment's float parameters

@@ -44,8 +44,8 @@ class Config:
     """Static settings: shapes, loop lengths and structure. A new value recompiles."""
 
     num_envs: int = 10  # environments stepped in parallel by one member
-    unroll_length: int = 1  # steps of every environment in one round, then
-    num_updates: int = 1  # gradient steps
+    unroll_length: int = 1  # steps of every environment in one round
+    num_updates: int = 1  # gradient steps of one round
     num_rounds: int = 64  # rounds in one iteration
     batch_size: int = 128  # transitions of one gradient step
     capacity: int = 100_000  # steps that are kept, of all environments
@@ -65,7 +65,7 @@ class HParams(NamedTuple):
     discount: Share = 0.99  # weight of the next step's value, gamma
     target_rate: Share = 0.01  # share of the critics in their targets, each gradient step
     target_entropy: Share = 0.3  # wanted, as a share of the greatest there is, log A
-    initial_temperature: Magnitude = 1.0  # or the fixed one
+    initial_temperature: Magnitude = 1.0  # at first, or always if it is fixed
     reward_scale: float = 1.0  # multiplies rewards before learning
     env_params: EnvParams = {}  # overrides of the environment's float parameters
 

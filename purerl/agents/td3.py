@@ -43,8 +43,8 @@ class Config:
     """Static settings: shapes, loop lengths and structure. A new value recompiles."""
 
     num_envs: int = 1  # environments stepped in parallel by one member
-    unroll_length: int = 1  # steps of every environment in one round, then
-    num_updates: int = 1  # gradient steps
+    unroll_length: int = 1  # steps of every environment in one round
+    num_updates: int = 1  # gradient steps of one round
     num_rounds: int = 64  # rounds in one iteration
     batch_size: int = 256  # transitions of one gradient step
     capacity: int = 100_000  # steps that are kept, of all environments
@@ -68,8 +68,8 @@ class HParams(NamedTuple):
     target_rate: Share = 0.005  # share of the networks in their targets at each update
     exploration_noise: Magnitude = 0.1  # deviation of what is added to actions while collecting
     noise_correlation: Share = 0.0  # of exploring noise, from a step to the next of an iteration
-    target_noise: Magnitude = 0.2  # of what is added to those of the target, at most
-    target_noise_clip: Magnitude = 0.5  # this
+    target_noise: Magnitude = 0.2  # deviation of the noise on the target's actions
+    target_noise_clip: Magnitude = 0.5  # that noise is at most this
     reward_scale: float = 1.0  # multiplies rewards before learning
     env_params: EnvParams = {}  # overrides of the environment's float parameters
 

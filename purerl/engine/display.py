@@ -171,7 +171,8 @@ def sweep_table(
     for row in ranked[:most]:
         i = row.interval
         reach = _reach(i.low, i.high, i.count)
-        numbers = [f"{i.value:.1f}", reach, str(i.count), f"{row.steps:,}"]
+        score = f"{i.value:.1f}" if i.count else "-"
+        numbers = [score, reach, str(i.count), f"{row.steps:,}"]
         table.add_row(str(row.rank), *(str(row.values[f]) for f in fields), *numbers)
     if len(ranked) > most:
         table.caption = f"and {len(ranked) - most} more in {rest}"

@@ -191,6 +191,26 @@ def test_a_revealed_environment_shows_its_state_and_changes_nothing_else():
         own, shown = ((s, t.obs) for s, t in (own_step, shown_step))
 
 
+def test_a_state_with_a_random_key_is_only_planned_in_with_a_learnt_model():
+    class Keyed:
+        name, max_episode_steps, params = "test/keyed", 9, {}
+        observation_space, action_space = Box.of(-1.0, 1.0, (2,)), Box.of(-1.0, 1.0, (1,))
+
+        def reset(self, key, params={}):
+            return (key, jnp.int32(0)), jnp.zeros(2)
+
+        def step(self, key, state, action, params={}):
+            time = state[1] + 1
+            obs = jax.random.uniform(key, (2,))
+            return (key, time), TimeStep(obs, action[0], jnp.bool_(False), time >= 9)
+
+    with pytest.raises(UsageError, match="env='test/keyed': has a random key in its state"):
+        mpc.make(Keyed(), mpc.Config(**SEARCH))
+    agent = mpc.make(Keyed(), mpc.Config(**SEARCH, model="learned"))
+    state = jax.eval_shape(agent.init, KEY, agent.hparams)
+    assert state.actor.env.obs.shape[1:] == (2,)
+
+
 def test_the_record_of_a_run_knows_the_environment_that_is_revealed():
     env = purerl.make(PENDULUM, max_steps_in_episode=9)
     agent = mpc.make(env, mpc.Config(**SEARCH))

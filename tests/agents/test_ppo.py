@@ -336,6 +336,13 @@ def test_the_first_ratio_is_1_in_every_iteration(case):
     """The first minibatch sees what the rollout saw: statistics, memory, log-probabilities."""
     env, changes = CASES[case]
     states, metrics = run(env, tiny(**changes), 4, real(learning_rate=0.01))
+    if case == "continuous":  # where those beyond the box are clipped, but not their densities
+        policy = actor_critic(
+            env.observation_space, env.action_space, hidden_sizes=tiny().hidden_sizes
+        )
+        obs = jnp.zeros((200, *env.observation_space.shape))
+        _, chosen, _ = policy.step(states[-1].learner.params, (), obs, None)
+        assert np.abs(chosen.sample(KEY)).max() > 1.0
     assert max(terms["policy/ratio_error"] for terms in metrics) < SAME_RATIO
     assert all(np.isfinite(list(terms.values())).all() for terms in metrics)
     moved = np.abs(flat(states[-1].learner.params) - flat(states[0].learner.params)).max()

@@ -15,6 +15,7 @@ from test_sac import Walk
 import purerl
 from purerl.agents import alphazero, ddpg, dqn, muzero, ppo, pqn, sac, sac_discrete, td3
 from purerl.envs import TimeStep
+from purerl.errors import UsageError
 from purerl.networks import q_function
 from purerl.ops import statistics
 from purerl.replay import Index, ring
@@ -295,3 +296,17 @@ def test_the_replay_of_a_grid_keeps_a_bit_for_each_cell():
     cells = np.prod(env.observation_space.shape)
     bits, numbers = cells + 2, 2  # those of the ends; the reward and the action
     assert state.actor.experience.replay.rows.shape[-1] == -(-bits // 32) + numbers
+
+
+class Unhashable(Steps):
+    """As a dataclass is that is neither frozen nor compared by identity."""
+
+    __hash__ = None
+
+
+@pytest.mark.parametrize("module", [ppo, pqn, dqn, sac_discrete, muzero, alphazero])
+def test_what_cannot_be_hashed_is_one_line(module):
+    with pytest.raises(UsageError, match="env='test/steps': must be hashable: a dataclass is if"):
+        module.make(Unhashable(), module.Config())
+    with pytest.raises(UsageError, match=r"^hidden_sizes=\[8\]: must be a tuple$"):
+        module.make(Steps(), module.Config(hidden_sizes=[8]))

@@ -89,6 +89,22 @@ def test_random_samples_show_each_configuration_and_the_best(tmp_path, axes):
     assert axes().get_xscale() == "log"
 
 
+def test_what_was_trained_for_less_is_faint_and_never_the_best(tmp_path, axes):
+    """As halving leaves it: the score of one that was dropped is of then, and may be higher."""
+    values, scores = [1.0, 2.0, 3.0, 4.0], np.array([[9.0], [5.0], [6.0], [8.0]])
+    steps = [64, 256, 256, 128]
+    plot_sensitivity(tmp_path / "s.png", "field", values, scores, "t", "return", steps)
+    named = labelled(axes())
+    x, y = named["trained for less, with the score of then"].get_data()
+    assert (x.tolist(), y.tolist()) == ([1.0, 4.0], [9.0, 8.0])
+    (x, y), _ = bars(named["each configuration: 1 seed"])
+    assert (list(x), list(y)) == ([2.0, 3.0], [5.0, 6.0])
+    assert named["best: 3"].get_xdata() == [3.0]
+    assert axes().get_ylim()[1] > 9.0
+    plot_sensitivity(tmp_path / "t.png", "field", values, scores, "t", "return", [64] * 4)
+    assert "IQM of all seeds" in str(list(labelled(axes()))) or "1 seed" in labelled(axes())
+
+
 @pytest.mark.parametrize("wild", [-1e9, 1e9, 1e-9, -3.0])
 def test_everything_drawn_is_inside(wild, tmp_path, axes):
     scores = draws(12) * 1e-3

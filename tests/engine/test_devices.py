@@ -14,7 +14,7 @@ from jax.sharding import PartitionSpec as Spec
 from laws import Case, changed, furthest, interrupted, row, run
 
 import purerl
-from purerl.agents import ppo
+from purerl.agents import dqn, ppo, sac
 from purerl.engine import train
 from purerl.engine.placement import place
 from purerl.engine.programs import compile_programs
@@ -25,6 +25,14 @@ CASES = {
     "feed-forward": Case("ppo", ppo, "gymnax/CartPole-v1", ppo.Config(**SMALL)),
     "recurrent": Case(
         "gru", ppo, "gymnax/CartPole-v1", ppo.Config(**SMALL, core="gru", core_size=16)
+    ),
+}
+REPLAY = {"num_envs": 8, "num_rounds": 8, "batch_size": 32, "capacity": 512, "learning_starts": 80,
+          "hidden_sizes": (8,)}  # fmt: skip
+CASES |= {
+    "replay": Case("sac", sac, "gymnax/Pendulum-v1", sac.Config(**REPLAY, normalize_obs=True)),
+    "priorities": Case(
+        "dqn", dqn, "gymnax/CartPole-v1", dqn.Config(**REPLAY, prioritized=True, n_step=2)
     ),
 }
 MEMBERS = 5  # divides neither 8, 4, 3 nor 2 devices
@@ -41,11 +49,14 @@ def on(case, devices, **options):
     return run(CASES[case], 2, seeds=MEMBERS, devices=devices, **options)
 
 
-@pytest.mark.parametrize(("case", "devices"), [("feed-forward", 8), ("recurrent", 3)])
+@pytest.mark.parametrize(
+    ("case", "devices"), [("feed-forward", 8), ("recurrent", 3), ("replay", 2), ("priorities", 2)]
+)
 def test_a_population_over_devices_equals_one_device(case, devices):
     """To rounding: XLA compiles a program for one device by other passes than one for several."""
     one, several = on(case, 1), on(case, devices)
     assert several.evaluation.greedy.shape == (MEMBERS, 2)
+    assert one.steps > one.agent.learning_starts
     assert furthest(one.state.train.learner, several.state.train.learner) < 1e-6
     assert furthest(row(one.state.train, 0).learner, row(one.state.train, 1).learner) > 1e-3
     assert changed(one.evaluation, several.evaluation) == []
@@ -140,11 +151,12 @@ def test_a_checkpoint_of_eight_devices_resumes_on_others(tmp_path):
 
 @pytest.mark.parametrize(
     ("case", "devices", "data"),
-    [("feed-forward", 8, 8), ("feed-forward", 8, 4), ("recurrent", 4, 2)],
-)
+    [("feed-forward", 8, 8), ("feed-forward", 8, 4), ("recurrent", 4, 2), ("replay", 2, 2),
+     ("priorities", 2, 2)],
+)  # fmt: skip
 def test_one_batch_over_devices(case, devices, data):
     """20 updates with the environments of a member split: the same, to 1e-5."""
-    updates = 20 // 4  # of 2 epochs of 2 minibatches
+    updates = 5  # iterations of 2 epochs of 2 minibatches; those with replay learn from the second
     options = {"seeds": 2, "log_every": 5}
     alone = run(CASES[case], updates, devices=1, **options)
     split = run(CASES[case], updates, devices=devices, data_parallel=data, **options)

@@ -99,6 +99,24 @@ def test_a_run_is_logged_and_closed(tmp_path, monkeypatch):
     assert fake.told[0][1]["config"]["total_steps"] == 4 * unit
 
 
+def test_a_logger_of_one_s_own_gets_every_member_and_needs_no_directory():
+    told = []
+
+    class Own:
+        def log(self, step, metrics):
+            told.append((step, metrics["eval/return"].copy() if "eval/return" in metrics else None))
+
+        def close(self):
+            told.append("closed")
+
+    agent = toys.make()
+    unit = agent.steps_per_update
+    result = train(agent, 4 * unit, seeds=3, log_every=unit, eval_every=2 * unit, loggers=[Own()])
+    assert told.pop() == "closed"
+    assert [step for step, _ in told] == [unit, 2 * unit, 3 * unit, 4 * unit]
+    np.testing.assert_allclose(told[-1][1], result.returns)
+
+
 def test_unknown_loggers_are_refused(tmp_path):
     agent = toys.make()
     with pytest.raises(UsageError, match=r"logger='csv': must be one of tensorboard, wandb"):

@@ -5,6 +5,7 @@ import re
 import shutil
 import signal
 import sys
+from pathlib import Path
 
 import jax
 import numpy as np
@@ -79,6 +80,56 @@ def test_what_cannot_be_is_refused_before_compiling(options, message, monkeypatc
         train(AGENT, **({"total_steps": 4 * UNIT} | options))
     with pytest.raises(AssertionError, match="compiled"):
         train(AGENT, 4 * UNIT)
+
+
+def test_steps_may_be_written_as_floats(tmp_path):
+    """1e6, as people do: whole numbers, and files that say so."""
+    result = train(
+        AGENT, 4.0 * UNIT, eval_every=2.0 * UNIT, checkpoint_every=np.float64(4 * UNIT),
+        log_every=2.0 * UNIT, eval_episodes=2.0, run_dir=tmp_path / "run",
+    )  # fmt: skip
+    assert (result.steps, type(result.steps)) == (4 * UNIT, int)
+    assert [p.name for p in (tmp_path / "run" / "checkpoint").iterdir()] == ["4"]
+    config = json.loads((tmp_path / "run" / "config.json").read_text())
+    assert (config["total_steps"], config["eval_episodes"]) == (4 * UNIT, 2)
+    assert "." not in (tmp_path / "run" / "metrics.csv").read_text().splitlines()[1].split(",")[0]
+    again = train(
+        AGENT, 4 * UNIT, eval_every=2 * UNIT, checkpoint_every=4 * UNIT, log_every=2 * UNIT,
+        eval_episodes=2, run_dir=tmp_path / "run", resume=True,
+    )  # fmt: skip
+    np.testing.assert_array_equal(again.returns, result.returns)
+
+
+def test_of_two_runs_that_begin_at_once_one_is_refused(tmp_path, monkeypatch):
+    """Both saw that there was no such directory."""
+    exists = Path.exists
+    monkeypatch.setattr(Path, "exists", lambda path: path.name != "run" and exists(path))
+    (tmp_path / "run").mkdir()
+    with pytest.raises(UsageError, match="cannot be written: File exists"):
+        train(AGENT, 4 * UNIT, run_dir=tmp_path / "run")
+
+
+@pytest.mark.parametrize("name", ["runs [a]", "[/a]", "[bold]x"])
+def test_names_are_printed_as_they_are(name, tmp_path, capsys):
+    train(AGENT, 2 * UNIT, run_dir=tmp_path / name, progress=True)
+    out = capsys.readouterr().out.replace("\n", "")
+    assert f"written to {tmp_path / name}" in out
+
+
+def test_one_seed_has_no_interval(capsys):
+    train(AGENT, 2 * UNIT, progress=True)
+    alone = capsys.readouterr().out
+    train(AGENT, 2 * UNIT, seeds=2, progress=True)
+    assert " to " in capsys.readouterr().out.split("evaluation after")[1]
+    assert " to " not in alone.split("evaluation after")[1]
+
+
+def test_configurations_beyond_the_table_are_where_it_says(tmp_path, capsys):
+    rates = toys.HParams(rate=np.linspace(0.1, 0.5, 12))
+    train(AGENT, 2 * UNIT, hparams=rates, progress=True)
+    assert "and 2 more in result.configurations" in capsys.readouterr().out
+    train(AGENT, 2 * UNIT, hparams=rates, progress=True, run_dir=tmp_path / "run")
+    assert "and 2 more in sweep.csv" in capsys.readouterr().out
 
 
 @pytest.fixture(scope="module")

@@ -134,11 +134,23 @@ def test_brax_stays_where_an_episode_ended_inside_a_repeat():
     state = dataclasses.replace(env._types, pipeline_state=(jax.ShapeDtypeStruct((), "float32"),))
     falls = brax.Brax.__new__(brax.Brax)
     falls.__dict__ |= {"_env": Falls(), "_repeat": 2, "_types": state, "_carried": (0,)}
-    falls.max_episode_steps, falls._advance = 9, falls._once
+    falls.max_episode_steps, falls._advance = 1, falls._once
     begin = brax.BraxState((jnp.float32(0),), jnp.int32(0))
     after, timestep = falls.step(jax.random.key(0), begin, jnp.zeros(1))
     assert (float(after.physics[0]), float(timestep.reward)) == (1.0, 1.0)
     assert bool(timestep.terminated)
+    assert not timestep.truncated  # though it is the last step that it may have
+
+
+def test_what_terminates_at_the_limit_is_not_truncated():
+    """CartPole that falls with its last step; one that does not is cut off."""
+    env = purerl.make("gymnax/CartPole-v1", max_steps_in_episode=7)
+    state, _ = env.reset(jax.random.key(0))
+    last = dataclasses.replace(state, time=jnp.asarray(6, state.time.dtype))
+    for angle, ends in ((0.0, (False, True)), (1.0, (True, False))):
+        tilted = dataclasses.replace(last, theta=jnp.asarray(angle, state.theta.dtype))
+        _, timestep = env.step(jax.random.key(1), tilted, jnp.int32(0))
+        assert (bool(timestep.terminated), bool(timestep.truncated)) == ends
 
 
 @dataclasses.dataclass(frozen=True)
@@ -215,6 +227,17 @@ def test_the_unbroken_environment_passes():
 def test_check_names_the_law_that_is_broken(law):
     with pytest.raises(AssertionError, match=law):
         check(breach(BREACHES[law]))
+
+
+@pytest.mark.parametrize(("change", "said"), [(5.0, "leaves its space"), (np.nan, "is not finite")])
+def test_check_looks_at_what_reset_shows(change, said):
+    class Astray(Noisy):
+        def reset(self, key, params={}):
+            state, obs = super().reset(key, params)
+            return state, obs + change
+
+    with pytest.raises(AssertionError, match=f"values: an observation of reset {said}"):
+        check(Astray())
 
 
 def test_check_notices_a_truncation_where_none_is_declared():

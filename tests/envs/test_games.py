@@ -1,5 +1,6 @@
 """Rules of the games by full enumeration, brute force and the laws of random play."""
 
+import dataclasses
 import itertools
 
 import jax
@@ -182,6 +183,24 @@ def test_one_ply_wins_and_stops_the_other():
     game = GAMES["hex"]  # the other connects left with right
     board = jnp.zeros((5, 5), jnp.int8).at[2, :4].set(-1).at[1, 4].set(1)
     assert (reply(keys, board) == 14).all()
+
+
+def test_one_ply_takes_no_move_for_a_win_that_loses():
+    """Where three in a row lose: it makes none, and does not keep the other from one."""
+
+    class Misere(type(games.GAMES["tic_tac_toe"])):
+        def play(self, board, action):
+            after, won, over = super().play(board, action)
+            return after, -won.astype(jnp.int8), over
+
+    plain = games.GAMES["tic_tac_toe"]
+    game = Misere(**{f.name: getattr(plain, f.name) for f in dataclasses.fields(plain)})
+    board = jnp.asarray([[1, 1, 0], [-1, -1, 0], [0, 0, 0]], jnp.int8)
+    replies = [
+        int(matches._one_ply(key, game, board)) for key in jax.random.split(jax.random.key(0), 200)
+    ]
+    assert set(replies) == {2, 5, 6, 7, 8}  # any, as it sees nothing that wins
+    assert int(matches._one_ply(jax.random.key(0), plain, board)) == 2
 
 
 def test_a_move_that_may_not_be_made_loses():

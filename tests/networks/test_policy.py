@@ -192,6 +192,12 @@ def test_an_unbounded_or_discrete_action_passes_as_it_is():
     assert to_env(Discrete(5), False)(action) is action
 
 
+def test_where_one_bound_is_infinite_the_others_hold():
+    space = Box.of([-1.0, 0.0], [1.0, np.inf], (2,))
+    action = jnp.array([[5.0, -3.0], [0.5, 7.0]])
+    np.testing.assert_array_equal(to_env(space, False)(action), [[1.0, 0.0], [0.5, 7.0]])
+
+
 def test_a_plain_jax_network_can_be_bound():
     def init(key):
         return {"w": jax.random.normal(key, (3, 6)) / 3, "b": jnp.zeros(6)}

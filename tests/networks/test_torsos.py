@@ -5,8 +5,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from purerl.networks import ACTIVATIONS, CNN, MLP, actor_critic
-from purerl.networks.torsos import patches
+from purerl.errors import UsageError
+from purerl.networks import ACTIVATIONS, CNN, MLP, actor_critic, check_torso
+from purerl.networks.continuous import LOG_STD, tanh_normal_actor
+from purerl.networks.planning import scale
+from purerl.networks.torsos import NoisyDense, ResNet, patches
 from purerl.spaces import Box, Discrete
 
 pytestmark = pytest.mark.usefixtures("strict_ranks")
@@ -117,3 +120,82 @@ def test_mlp_applies_the_activation_after_each_layer(name):
         expected = by_hand(expected @ kernel + bias)
     ours = module.apply({"params": params}, x)
     np.testing.assert_allclose(ours, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_a_noisy_layer_is_that_of_its_paper():
+    """Fortunato et al. 2018, eq. 9 to 11: w = mu + sigma f(e_i) f(e_j), f(x) = sgn(x) sqrt |x|."""
+    layer, x = NoisyDense(4), jax.random.normal(jax.random.key(1), (6, 3))
+    variables = layer.init(KEY, x)
+    params = variables["params"]
+    for name in ("kernel_noise", "bias_noise"):
+        np.testing.assert_allclose(params[name], 0.5 / np.sqrt(3), rtol=1e-6)
+    for name in ("kernel", "bias"):
+        assert np.abs(params[name]).max() <= 1 / np.sqrt(3)
+    draw = np.asarray(jax.random.normal(jax.random.key(2), (7,)))
+    shaped = np.sign(draw) * np.sqrt(np.abs(draw))
+    kernel = params["kernel"] + params["kernel_noise"] * shaped[:3, None] * shaped[None, 3:]
+    bias = params["bias"] + params["bias_noise"] * shaped[3:]
+    found = layer.apply({"params": params, "noise": {"draw": jnp.asarray(draw)}}, x)
+    np.testing.assert_allclose(found, x @ kernel + bias, rtol=1e-4, atol=1e-5)
+    average = layer.apply({"params": params}, x)
+    np.testing.assert_allclose(average, x @ params["kernel"] + params["bias"], atol=1e-5)
+
+
+def test_a_residual_network_keeps_the_size_of_the_board_and_sees_its_border():
+    module, boards = ResNet((8,)), jnp.zeros((2, 3, 3, 3, 2))
+    params = module.init(KEY, boards)
+    assert module.apply(params, boards).shape == (2, 3, 8)
+    kernels = [x["kernel"].shape for name, x in params["params"].items() if "Dense" in name]
+    assert sorted(kernels) == [(9 * 2, 32), *[(9 * 32, 32)] * 4]
+    assert params["params"]["MLP_0"]["Dense_0"]["kernel"].shape == (3 * 3 * 32, 8)
+    for cell in np.ndindex(3, 3):
+        changed = boards[0, 0].at[(*cell, 0)].set(1.0)
+        difference = module.apply(params, changed) - module.apply(params, boards[0, 0])
+        assert np.abs(difference).max() > 1e-3, cell
+
+
+@pytest.mark.parametrize(
+    ("torso", "shape", "said"),
+    [
+        ("cnn", (2, 9, 3), "torso='cnn': needs at least 3 x 3 cells, not (2, 9, 3)"),
+        ("cnn", (9,), "torso='cnn': needs observations [height, width, channels], not (9,)"),
+        ("resnet", (9,), "torso='resnet': needs observations"),
+    ],
+)
+def test_what_a_torso_cannot_see(torso, shape, said):
+    with pytest.raises(UsageError) as error:
+        check_torso(torso, Box.of(0, 1, shape))
+    assert str(error.value).startswith(said)
+    check_torso("resnet", Box.of(0, 1, (2, 2, 1)))
+    check_torso("cnn", Box.of(0, 1, (3, 3, 1)))
+
+
+@pytest.mark.parametrize("torso", [CNN, ResNet])
+def test_the_gradient_of_a_convolution_is_that_of_finite_differences(torso):
+    module = torso((8,), "tanh")
+    boards = jax.random.uniform(KEY, (3, 5, 5, 2))
+    params = module.init(KEY, boards)
+    flat, back = jax.flatten_util.ravel_pytree(params)
+    loss = lambda x: jnp.sin(module.apply(back(x), boards)).sum()
+    direction = jax.random.normal(jax.random.key(1), flat.shape) / flat.size**0.5
+    slope = (loss(flat + 1e-2 * direction) - loss(flat - 1e-2 * direction)) / 2e-2
+    assert jax.grad(loss)(flat) @ direction == pytest.approx(float(slope), rel=0.02, abs=2e-3)
+
+
+def test_a_latent_state_lies_from_0_to_1_and_reaches_both():
+    latent = 7.0 * jax.random.normal(KEY, (5, 16)) + 3.0
+    found = scale(latent)
+    np.testing.assert_allclose(found.min(-1), 0.0, atol=1e-6)
+    np.testing.assert_allclose(found.max(-1), 1.0, atol=1e-6)
+    low, high = latent.min(-1, keepdims=True), latent.max(-1, keepdims=True)
+    np.testing.assert_allclose(found, (latent - low) / (high - low), rtol=1e-5, atol=1e-6)
+    assert np.isfinite(scale(jnp.ones((2, 4)))).all()  # of equal numbers
+
+
+def test_the_deviation_of_a_policy_stays_between_its_bounds():
+    space = Box.of(-1.0, 1.0, (2,))
+    actor = tanh_normal_actor(Box.of(-1.0, 1.0, (3,)), space, hidden_sizes=(8,), activation="tanh")
+    params = jax.tree.map(lambda x: 1000.0 * x, actor.init(KEY))
+    found = actor.apply(params, jax.random.normal(KEY, (200, 3))).log_std
+    assert LOG_STD == (-5.0, 2.0)
+    assert (found.min(), found.max()) == pytest.approx(LOG_STD, abs=1e-3)

@@ -21,6 +21,8 @@ SHAPES = [
     ((2, 2 * BLOCK), 8, 2),
     ((2, 3, BLOCK), 3, 5),
     ((2 * BLOCK,), 200, 200),  # too wide to be worth blocks
+    ((3 * BLOCK + 7,), 64, 4),  # long inputs, as those of a grid
+    ((2 * BLOCK,), 600, 100),
     ((), 3, 2),
 ]
 shapes = pytest.mark.parametrize(("batch", "inputs", "outputs"), SHAPES, ids=str)

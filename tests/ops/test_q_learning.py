@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import rlax
 
-from purerl.ops import q_learning, returns
+from purerl.ops import q_learning
 
 pytestmark = pytest.mark.usefixtures("strict_ranks")
 RNG = np.random.default_rng(0)
@@ -157,71 +157,8 @@ def test_epsilon_falls_linearly_and_stays():
     np.testing.assert_allclose(at_once, [0.1] * len(share), rtol=1e-6)
 
 
-def lambda_return_by_hand(reward, q, next_value, terminated, truncated, discount, trace):
-    """One loop backwards; `next_value[t]` is max Q at the successor of step t."""
-    out = np.zeros_like(reward)
-    following = next_value[-1]
-    for t in reversed(range(len(reward))):
-        if terminated[t]:
-            out[t] = reward[t]
-        elif truncated[t] or t == len(reward) - 1:
-            out[t] = reward[t] + discount * next_value[t]
-        else:
-            out[t] = reward[t] + discount * ((1 - trace) * next_value[t] + trace * following)
-        following = out[t]
-    return out
-
-
-def history(steps=30, seed=0):
-    rng = np.random.default_rng(seed)
-    reward, next_value = rng.normal(size=(2, steps)).astype(np.float32)
-    terminated = rng.random(steps) < 0.15
-    truncated = (rng.random(steps) < 0.15) & ~terminated
-    return reward, next_value, terminated, truncated
-
-
-@pytest.mark.parametrize("trace", [0.0, 0.65, 1.0])
-def test_lambda_returns_equal_a_loop(trace):
-    reward, next_value, terminated, truncated = history()
-    done = terminated | truncated
-    found = returns.lambda_return(reward, next_value, terminated, done, 0.9, trace)
-    expected = lambda_return_by_hand(
-        reward, None, next_value, terminated, truncated, 0.9, trace
-    )  # fmt: skip
-    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5)
-
-
-def test_lambda_returns_equal_rlax():
-    reward, next_value, terminated, _ = history()
-    found = returns.lambda_return(reward, next_value, terminated, terminated, 0.9, 0.8)
-    theirs = rlax.lambda_returns(reward, 0.9 * ~terminated, next_value, 0.8)
-    np.testing.assert_allclose(found, theirs, rtol=1e-5, atol=1e-5)
-
-
-def test_lambda_returns_are_not_off_by_one():
-    """The peers' mistake: bootstrapping step t from Q two steps on.
-
-    Without rewards and discount, and with a value that only the third state has, a one-step return
-    sees it from the second state and from no other.
-    """
-    value = np.float32([0.0, 0.0, 7.0, 0.0, 0.0])  # of s_0 ... s_4
-    zeros, never = np.zeros(4, np.float32), np.zeros(4, bool)
-    found = returns.lambda_return(zeros, value[1:], never, never, 1.0, 0.0)
-    np.testing.assert_array_equal(found, [0.0, 7.0, 0.0, 0.0])
-
-
-def test_n_step_equals_a_loop():
-    reward, _, terminated, truncated = (x[:3] for x in history(seed=3))
-    for mask in range(64):
-        terminated = np.array([mask >> i & 1 for i in range(3)], bool)
-        truncated = np.array([mask >> (i + 3) & 1 for i in range(3)], bool) & ~terminated
-        total, weight = 0.0, 1.0
-        for t in range(3):
-            total += weight * reward[t]
-            weight *= 0.9 * (1 - terminated[t])
-            if terminated[t] or truncated[t]:
-                break
-        found = returns.n_step(*map(jnp.asarray, (reward, terminated, truncated)), 0.9)
-        np.testing.assert_allclose(found[0], total, rtol=1e-6)
-        np.testing.assert_allclose(found[1], weight, rtol=1e-6)
-        assert found[2] == t
+def test_huber_is_half_the_square_and_then_linear():
+    error = jnp.linspace(-3.0, 3.0, 61)
+    np.testing.assert_allclose(q_learning.huber(error), rlax.huber_loss(error), atol=1e-6)
+    slope = jax.vmap(jax.grad(q_learning.huber))(error)
+    np.testing.assert_allclose(slope, np.clip(error, -1.0, 1.0), atol=1e-6)

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from purerl.ops.returns import discounted_sum, generalized_advantage
+from purerl.ops.returns import discounted_sum, generalized_advantage, lambda_return, n_step
 
 pytestmark = pytest.mark.usefixtures("strict_ranks")
 
@@ -160,3 +160,73 @@ def test_discounted_sum_goes_on_across_calls():
         parts.append(sums)
     np.testing.assert_allclose(np.concatenate(parts), expected, **CLOSE)
     np.testing.assert_allclose(carry, expected[-1], **CLOSE)
+
+
+def lambda_return_by_hand(reward, next_value, terminated, truncated, discount, trace):
+    """One loop backwards; `next_value[t]` is max Q at the successor of step t."""
+    out = np.zeros_like(reward)
+    following = next_value[-1]
+    for t in reversed(range(len(reward))):
+        if terminated[t]:
+            out[t] = reward[t]
+        elif truncated[t] or t == len(reward) - 1:
+            out[t] = reward[t] + discount * next_value[t]
+        else:
+            out[t] = reward[t] + discount * ((1 - trace) * next_value[t] + trace * following)
+        following = out[t]
+    return out
+
+
+def history(steps=30, seed=0):
+    rng = np.random.default_rng(seed)
+    reward, next_value = rng.normal(size=(2, steps)).astype(np.float32)
+    terminated = rng.random(steps) < 0.15
+    truncated = (rng.random(steps) < 0.15) & ~terminated
+    return reward, next_value, terminated, truncated
+
+
+@pytest.mark.parametrize("trace", [0.0, 0.65, 1.0])
+def test_lambda_returns_equal_a_loop(trace):
+    reward, next_value, terminated, truncated = history()
+    done = terminated | truncated
+    unseen = np.where(terminated, np.nan, next_value)  # must not be looked at
+    found = lambda_return(reward, unseen, terminated, done, 0.9, trace)
+    expected = lambda_return_by_hand(reward, next_value, terminated, truncated, 0.9, trace)
+    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5)
+
+
+def test_lambda_returns_equal_rlax():
+    rlax = pytest.importorskip("rlax", exc_type=ImportError)
+    reward, next_value, terminated, _ = history()
+    found = lambda_return(reward, next_value, terminated, terminated, 0.9, 0.8)
+    theirs = rlax.lambda_returns(reward, 0.9 * ~terminated, next_value, 0.8)
+    np.testing.assert_allclose(found, theirs, rtol=1e-5, atol=1e-5)
+
+
+def test_lambda_returns_are_not_off_by_one():
+    """The peers' mistake: bootstrapping step t from Q two steps on.
+
+    Without rewards and discount, and with a value that only the third state has, a one-step return
+    sees it from the second state and from no other.
+    """
+    value = np.float32([0.0, 0.0, 7.0, 0.0, 0.0])  # of s_0 ... s_4
+    zeros, never = np.zeros(4, np.float32), np.zeros(4, bool)
+    found = lambda_return(zeros, value[1:], never, never, 1.0, 0.0)
+    np.testing.assert_array_equal(found, [0.0, 7.0, 0.0, 0.0])
+
+
+def test_n_step_equals_a_loop():
+    reward = history(seed=3)[0][:3]
+    for mask in range(64):
+        terminated = np.array([mask >> i & 1 for i in range(3)], bool)
+        truncated = np.array([mask >> (i + 3) & 1 for i in range(3)], bool) & ~terminated
+        total, weight = 0.0, 1.0
+        for t in range(3):
+            total += weight * reward[t]
+            weight *= 0.9 * (1 - terminated[t])
+            if terminated[t] or truncated[t]:
+                break
+        found = n_step(*map(jnp.asarray, (reward, terminated, truncated)), 0.9)
+        np.testing.assert_allclose(found[0], total, rtol=1e-6)
+        np.testing.assert_allclose(found[1], weight, rtol=1e-6)
+        assert found[2] == t

@@ -94,6 +94,32 @@ def test_puct_explores_unless_told_otherwise():
     assert set(search(False).action.tolist()) == {0}
 
 
+@pytest.mark.parametrize("scale", [0.0, 0.1, 1.0])
+def test_values_are_weighed_against_the_prior_as_asked(scale):
+    """Weights are softmax(logits + (50 + max N) scale Q) (Danihelka et al. 2022, eq. 8 and 11)."""
+    reward = jnp.array([0.03, -0.02, 0.01, 0.0])
+    logits = jnp.array([0.5, 0.0, -0.5, 0.2])
+
+    def recurrent(params, key, action, state):
+        zero = jnp.zeros(len(action))
+        out = mctx.RecurrentFnOutput(
+            reward=reward[action] * (state == 0), discount=zero, value=zero,
+            prior_logits=jnp.zeros((len(action), 4)),
+        )  # fmt: skip
+        return out, state + 1
+
+    root = logits[None], jnp.zeros(1), jnp.zeros(1)
+    found = plan((), KEY, root, recurrent, num_simulations=16, value_scale=scale, explore=False)
+    # The most visited action of four by sequential halving over 16: 2 rounds of 4, then 4 each.
+    ratios = [jax.nn.softmax(logits + (50 + n) * scale * reward) for n in range(4, 13)]
+    gaps = [np.abs(found.weights[0] - wanted).max() for wanted in ratios]
+    assert min(gaps) < 1e-4
+    if scale == 0.0:
+        np.testing.assert_allclose(found.weights[0], jax.nn.softmax(logits), atol=1e-6)
+    else:
+        assert np.abs(found.weights[0] - jax.nn.softmax(logits)).max() > 0.02
+
+
 def test_masked_logits_have_no_probability():
     probs = jax.nn.softmax(masked(jnp.zeros(4), jnp.asarray([True, False, True, False])))
     assert probs.tolist() == [0.5, 0.0, 0.5, 0.0]

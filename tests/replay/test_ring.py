@@ -7,7 +7,11 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from purerl.agents import dqn
+from purerl.envs import TimeStep
 from purerl.replay import Index, Steps, ring
+from purerl.spaces import Discrete
+from purerl.types import Clock
 
 B, T, LIMIT = 3, 12, 5
 
@@ -128,6 +132,91 @@ def test_sequences_are_what_was_lived():
             np.testing.assert_array_equal(mine[i], theirs[time : time + 4, env])
 
 
+def test_sequences_go_on_around_the_end_of_the_ring():
+    steps, following = lived(3, 36)
+    buffer = filled(steps, following, B * T, 4, until=16)  # rows 0 to 3 are of times 12 to 15
+    for begin in (9, 10, 11):
+        found = ring.sequences(buffer, Index(jnp.arange(B), jnp.full(B, begin)), 4)
+        for env in range(B):
+            for mine, theirs in zip(jax.tree.leaves(found), jax.tree.leaves(steps), strict=True):
+                np.testing.assert_array_equal(mine[env], theirs[begin : begin + 4, env])
+
+
+@pytest.mark.parametrize("until", [12, 16, 36])
+def test_the_final_observation_is_that_of_the_first_truncation(until):
+    steps, following = lived(5, 36)
+    buffer, length, seen = filled(steps, following, B * T, 4, until=until), 4, 0
+    for begin in range(max(0, until - T), until - length):
+        index = Index(jnp.arange(B), jnp.full(B, begin))
+        window = steps.truncated[begin : begin + length]
+        found = ring.final_observations(buffer, index, jnp.asarray(window.T))
+        for env in np.flatnonzero(window.any(0)):
+            first = begin + window[:, env].argmax()
+            np.testing.assert_array_equal(found[env], following[first, env])
+            seen += 1
+    assert seen > 5
+    endless = ring.init(jax.tree.map(lambda x: jnp.asarray(x[0, 0]), steps), B, T, None)
+    assert ring.final_observations(endless, index, jnp.asarray(window.T)) is None
+
+
+def test_true_final_observations_take_a_row_for_each_episode_and_not_for_each_step():
+    steps, following = lived(0, 36)
+    buffer = filled(steps, following, B * T, 4)
+    assert buffer.rows.shape[:2] == (B, T)
+    assert buffer.finals.shape[:2] == (B, -(-T // LIMIT) + 1)
+    assert buffer.finals.shape[2] == 1  # the observation alone
+    assert buffer.layout.words == 4  # observation, action and reward, and both flags in one
+
+
+@pytest.mark.skipif(jax.default_backend() != "cpu", reason="it is how a CPU reads")
+def test_a_large_ring_is_read_as_a_small_one_is():
+    """In place, into an array of one row more: alone and under vmap the rows are NumPy's."""
+    envs, length = 2, 2**17
+    example = Steps(jnp.zeros(2), jnp.int32(0), jnp.float32(0), jnp.bool_(False), jnp.bool_(False))
+    buffer = ring.init(example, envs, envs * length, None)
+    assert buffer.rows.size >= ring.MANY
+    words = jax.random.bits(jax.random.key(0), buffer.rows.shape)
+    many = jax.random.bits(jax.random.key(1), (3, *buffer.rows.shape))
+    rng = np.random.default_rng(0)
+    env = jnp.asarray(rng.integers(0, envs, (3, 64)), jnp.int32)
+    time = jnp.asarray(rng.integers(0, length - 3, (3, 64)), jnp.int32).at[:, 0].set(length - 2)
+    read = lambda rows, env, time: ring._rows(
+        ring.Ring(rows, buffer.finals, buffer.layout, buffer.final_layout, None),
+        Index(env, time), 3,
+    )  # fmt: skip
+    at = (np.asarray(time)[..., None] + np.arange(3)) % length
+    alone = jax.jit(read)(words, env[0], time[0])
+    np.testing.assert_array_equal(alone, np.asarray(words)[np.asarray(env)[0][:, None], at[0]])
+    together = jax.jit(jax.vmap(read))(many, env, time)
+    for i in range(3):
+        wanted = np.asarray(many)[i][np.asarray(env)[i][:, None], at[i]]
+        np.testing.assert_array_equal(together[i], wanted)
+
+
+@pytest.mark.parametrize("reward", [1, True, np.float16(1.0)])
+def test_rewards_of_other_types_are_kept_as_what_they_are(reward):
+    """A replay keeps bits: those of an integer would be another number."""
+
+    class Pays:
+        name, max_episode_steps, params = "test/pays", None, {}
+        observation_space, action_space = Discrete(3), Discrete(2)
+
+        def reset(self, key, params={}):
+            return jnp.int32(0), jnp.int32(0)
+
+        def step(self, key, state, action, params={}):
+            no = jnp.bool_(False)
+            return state, TimeStep(jnp.int32(1), jnp.asarray(reward), no, no)
+
+    agent = dqn.make(Pays(), dqn.Config(num_envs=2, capacity=256, num_rounds=8, hidden_sizes=(4,)))
+    state = agent.init(jax.random.key(0), agent.hparams)
+    clock = Clock(jnp.int32(0), jnp.int32(10))
+    state, _ = agent.update(jax.random.key(1), state, agent.hparams, clock)
+    index = Index(jnp.array([0, 1]), jnp.array([2, 5]))
+    found = ring.transitions(state.actor.experience.replay, index, 1, 0.9)
+    np.testing.assert_array_equal(found.reward, 1.0)
+
+
 @pytest.mark.parametrize(("time", "lookahead"), [(8, 1), (12, 3), (30, 1), (24, 0)])
 def test_every_step_that_can_be_drawn_is_drawn_as_often(time, lookahead):
     steps, following = lived(0, 36)
@@ -147,6 +236,7 @@ def test_before_anything_can_be_drawn_nothing_is_out_of_bounds():
     buffer = filled(steps, following, B * T, 1)
     index = ring.uniform(jax.random.bits(jax.random.key(0), (8,)), buffer, jnp.int32(0), 3)
     assert (index.time == 0).all()
+    assert ((index.env >= 0) & (index.env < B)).all()
 
 
 def primitives(jaxpr, inside=True):
