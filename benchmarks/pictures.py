@@ -5,8 +5,11 @@ learning-<environment>-seconds.png   the same over seconds of training, compilin
 <study>-profile.png                  the share of runs above a score, scores of a task scaled
                                      to [0, 1] from its worst run to its best
 <study>-improvement.png              how likely one algorithm's run is the better one
+pictures.sha256                      of the numbers that each was drawn from
 """
 
+import hashlib
+import json
 import re
 from collections import defaultdict
 from typing import Any
@@ -24,6 +27,7 @@ from purerl.analysis import (
 )
 
 Entries = dict[str, dict[str, Any]]
+SOURCES = "pictures.sha256"
 
 
 def draw(machine: str) -> None:
@@ -53,6 +57,21 @@ def draw(machine: str) -> None:
                 f"Is {ours} better than {theirs}?",
                 f"P({ours} > {theirs}) with its 95 % interval",
             )
+    (folder / SOURCES).write_text(sources(machine))
+
+
+def sources(machine: str) -> str:
+    """A line for each picture of a machine: the digest of its numbers, and what it shows."""
+    found: dict[str, Any] = {}
+    for place, entries in by_environment(read("learning").get(machine, {})).items():
+        fields = ("curve", "curve_by_seed", "train_seconds", "steps")
+        numbers = {name: [entry.get(field) for field in fields] for name, entry in entries.items()}
+        found[f"learning-{place}"] = numbers
+    for study in STUDIES:
+        entries = read(study).get(machine, {})
+        found[study] = {name: entry.get("returns") for name, entry in entries.items()}
+    digest = lambda numbers: hashlib.sha256(json.dumps(numbers, sort_keys=True).encode())
+    return "".join(f"{digest(x).hexdigest()}  {name}\n" for name, x in sorted(found.items()) if x)
 
 
 def by_environment(entries: Entries) -> dict[str, Entries]:

@@ -31,6 +31,7 @@ from benchmarks.records import keep, provenance
 from benchmarks.timing import alternate, calibration
 from purerl.agents import ppo
 from purerl.engine.cohort import Cohort
+from purerl.engine.hosts import use_cores
 from purerl.engine.placement import place
 from purerl.engine.population import population
 from purerl.engine.programs import compile_programs
@@ -198,10 +199,13 @@ def _distrax() -> types.ModuleType:
 
 
 def tuned(agent: str, env: str, members: list[int], steps: int, repeats: int) -> None:
-    """Steps/s over all members, of any algorithm with its tuned settings."""
+    """Steps/s over all members, of any algorithm with its tuned settings, where experiments put it:
+    on a CPU every core is a device."""
+    use_cores()
     made = subjects.make(agent, env)
     for count in members:
-        call, done = subjects.training(made, count, max(1, steps // count))
+        devices = min(count, jax.device_count())
+        call, done = subjects.training(made, count, max(1, steps // count), devices)
         seconds = alternate({"purerl": call}, repeats)
         row: dict[str, Any] = {
             "purerl_steps_per_second": round(done / statistics.median(seconds["purerl"])),

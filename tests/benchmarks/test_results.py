@@ -54,6 +54,22 @@ def test_pictures_of_the_documents_are_there():
         assert all((records.ROOT / path).exists() for path in shown), shown
 
 
+def test_pictures_are_of_the_numbers_that_are_recorded():
+    machines = [path.parent.name for path in records.RESULTS.glob("*/learning.json")]
+    assert machines
+    for machine in machines:
+        drawn_from = (records.RESULTS / machine / pictures.SOURCES).read_text()
+        assert drawn_from == pictures.sources(machine), "draw them again"
+
+
+def test_other_numbers_are_another_picture(results):
+    entry = {"curve": [[1, 2.0]], "train_seconds": 3.0, "steps": 1}
+    records.keep("learning", "ppo-somewhere", entry)
+    before = pictures.sources(records.here())
+    records.keep("learning", "ppo-somewhere", entry | {"curve": [[1, 2.5]]})
+    assert pictures.sources(records.here()) != before
+
+
 @pytest.mark.parametrize(
     ("kind", "count", "name"),
     [
