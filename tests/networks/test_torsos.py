@@ -136,9 +136,9 @@ def test_a_noisy_layer_is_that_of_its_paper():
     kernel = params["kernel"] + params["kernel_noise"] * shaped[:3, None] * shaped[None, 3:]
     bias = params["bias"] + params["bias_noise"] * shaped[3:]
     found = layer.apply({"params": params, "noise": {"draw": jnp.asarray(draw)}}, x)
-    np.testing.assert_allclose(found, x @ kernel + bias, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(found, x @ kernel + bias[None], rtol=1e-4, atol=1e-5)
     average = layer.apply({"params": params}, x)
-    np.testing.assert_allclose(average, x @ params["kernel"] + params["bias"], atol=1e-5)
+    np.testing.assert_allclose(average, x @ params["kernel"] + params["bias"][None], atol=1e-5)
 
 
 def test_a_residual_network_keeps_the_size_of_the_board_and_sees_its_border():
