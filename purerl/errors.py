@@ -86,9 +86,9 @@ def cached[T](make: Callable[..., T]) -> Callable[..., T]:
 
     @functools.wraps(make)
     def call(*args: Any) -> T:
-        for value in args:
+        for place, value in enumerate(args):
             if not _hashes(value):
-                _refuse_unhashable(value)
+                _refuse_unhashable(place, value)
         return once(*args)
 
     return call
@@ -102,11 +102,12 @@ def _hashes(value: Any) -> bool:
     return True
 
 
-def _refuse_unhashable(value: Any) -> None:
+def _refuse_unhashable(place: int, value: Any) -> None:
+    said = "must be hashable: a dataclass is if it is frozen, or has eq=False"
+    if place == 0:
+        raise UsageError(f"env={getattr(value, 'name', type(value).__name__)!r}: {said}")
     fields = dataclasses.fields(value) if dataclasses.is_dataclass(value) else ()
     for field in fields:
-        if isinstance(inner := getattr(value, field.name), list):
+        if not _hashes(inner := getattr(value, field.name)):
             raise UsageError(f"{field.name}={inner!r}: must be a tuple")
-    name = getattr(value, "name", type(value).__name__)
-    said = "must be hashable: a dataclass is if it is frozen, or has eq=False"
-    raise UsageError(f"env={name!r}: {said}")
+    raise UsageError(f"{type(value).__name__}: {said}")

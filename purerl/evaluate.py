@@ -10,11 +10,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import tyro
-from rich.console import Console
 
 from purerl.analysis import rank
 from purerl.engine import Evaluation
-from purerl.engine.display import evaluation_table, sweep_table
+from purerl.engine.display import evaluation_table, sweep_table, wide_console
 from purerl.engine.load import Loaded, load
 from purerl.engine.population import keys
 from purerl.engine.programs import cpu_options, enable_cache, evaluate_program
@@ -122,7 +121,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _report(loaded: Loaded, members: np.ndarray, found: Evaluation) -> None:
-    console = Console(highlight=False, soft_wrap=True)
+    console = wide_console()
     frozen, dropped = np.asarray(loaded.state.frozen)[members], loaded.dropped[members]
     frozen = (frozen >= 0) & ((dropped < 0) | (frozen < dropped))
     out = frozen | (dropped >= 0)
@@ -132,7 +131,7 @@ def _report(loaded: Loaded, members: np.ndarray, found: Evaluation) -> None:
     console.print(f"{loaded.agent.env.name}, {loaded.config['agent'].rsplit('.', 1)[-1]}")
     console.print(evaluation_table(title, greedy, score(found.sampled)))
     population = loaded.population
-    whole = len(members) == population.size and not loaded.config.get("pbt")
+    whole = np.array_equal(members, np.arange(population.size)) and not loaded.config.get("pbt")
     if population.configurations > 1 and whole:
         values = {field: [short(v) for v in x] for field, x in population.swept().items()}
         unit = loaded.agent.steps_per_update

@@ -178,8 +178,9 @@ def _train(
         if result.interrupted:
             break
     if len(groups) > 1 and hosts.first():
-        whole = len(done) == len(groups) and not done[-1][1].interrupted
-        title = "the whole sweep" if whole else f"{len(done)} of {len(groups)} groups"
+        title = "the whole sweep"
+        if done[-1][1].interrupted:
+            title = f"{len(done)} of {len(groups)} groups, the last interrupted"
         show_sweep(title, combine(run_dir, [(g.name, g.fields, r) for g, r in done]))
         print(f"written to {run_dir}")
     return done

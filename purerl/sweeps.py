@@ -234,7 +234,7 @@ def _check_axis(name: str, axis: Any) -> None:
     if isinstance(axis, Uniform | LogUniform):
         return
     values = axis.values if isinstance(axis, Choice) else axis
-    is_list = isinstance(values, list | tuple | range | np.ndarray) or hasattr(values, "ndim")
+    is_list = isinstance(values, list | tuple | range) or getattr(values, "ndim", 0) == 1
     if not is_list or any(np.ndim(value) for value in values):
         said = "must be a list of numbers, or uniform, log_uniform or choice"
         raise UsageError(f"{name}={values!r}: {said}")

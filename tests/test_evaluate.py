@@ -97,6 +97,9 @@ def test_a_sweep_is_told_by_configuration(trained, capsys):
     best = trained.configurations[0]
     assert f"{best.values['learning_rate']:g}" in rows[0]
     assert f"{best.interval.value:.1f}" in rows[0]
+    backwards = ["--members", "3", "2", "1", "0"]
+    assert main([str(trained.run_dir), "--episodes", str(EPISODES), *backwards]) == 0
+    assert "by configuration" not in capsys.readouterr().out
     assert main([str(trained.run_dir), "--episodes", "2", "--members", "0", "1"]) == 0
     assert "by configuration" not in capsys.readouterr().out
 

@@ -243,6 +243,7 @@ def test_wrong_input_is_one_line_before_anything_compiles(
         raise AssertionError("compiled")
 
     monkeypatch.setattr(sys.modules["purerl.engine.train"], "compile_programs", compiled)
+    monkeypatch.setitem(sys.modules, "wandb", None)  # as if it were not installed
     monkeypatch.chdir(tmp_path)
     (tmp_path / "taken").mkdir()
     (tmp_path / "taken" / "thesis.tex").write_text("years of work")

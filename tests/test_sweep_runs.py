@@ -184,7 +184,7 @@ def test_a_group_is_resumed_with_its_sweep(grouped, capsys):
 def test_no_group_begins_before_all_have_been_found_to_fit(tmp_path, monkeypatch, capsys):
     """The second needs more memory than there is."""
     monkeypatch.setattr(memory, "memory_limit", lambda where: 10**7)
-    flags = ["--sweep", "unroll_length=8,80000", "--run-dir", str(tmp_path / "run")]
+    flags = ["--sweep", "hidden_sizes=8,2000x2000", "--run-dir", str(tmp_path / "run")]
     assert go(*flags) == 2
     out, err = capsys.readouterr()
     assert out == ""

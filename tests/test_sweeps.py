@@ -73,6 +73,8 @@ def test_samples_repeat_and_do_not_depend_on_each_other():
             "learning_rate=0.0003: must be a list of numbers",
         ),
         (lambda: sample(ppo.HParams(), 5, learning_rate=1e-3), "must be a list of numbers"),
+        (lambda: grid(ppo.HParams(), discount=np.float64(0.5)), "must be a list of numbers"),
+        (lambda: grid(ppo.HParams(), discount=np.array(0.5)), "must be a list of numbers"),
         (lambda: grid(ppo.HParams(), learning_rate="12"), "learning_rate='12': must be a list"),
         (lambda: grid(ppo.HParams(), discount=[[0.1, 0.2], [0.3, 0.4]]), "must be a list of"),
         (lambda: sample(ppo.HParams(), 5, clip_eps=choice([0.1, 0.2])), "clip_eps=([0.1, 0.2],):"),

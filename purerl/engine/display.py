@@ -30,7 +30,7 @@ class Display:
     """Prints what happens if `wanted`: a bar on a terminal, plain lines elsewhere."""
 
     def __init__(self, wanted: bool):
-        self._console = _console(quiet=not wanted)
+        self._console = wide_console(quiet=not wanted)
         self._bar: Progress | None = None
         self._task: Any = None
         self._total, self._printed = 0, 0.0
@@ -129,7 +129,8 @@ class Display:
             self._bar = None
 
 
-def _console(quiet: bool = False) -> Console:
+def wide_console(quiet: bool = False) -> Console:
+    """That of a terminal; elsewhere, such as in a file, tables may be wide."""
     console = Console(quiet=quiet, highlight=False, soft_wrap=True)
     if not console.is_terminal:
         console.width = WIDE
@@ -157,7 +158,7 @@ def _members(members: Population, place: Placement) -> str:
 
 def show_sweep(title: str, ranked: Sequence[Ranked]) -> None:
     """The closing table of a sweep of several programs."""
-    _console().print(sweep_table(title, ranked))
+    wide_console().print(sweep_table(title, ranked))
 
 
 def sweep_table(

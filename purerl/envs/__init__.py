@@ -113,7 +113,10 @@ def spec(env: Environment) -> tuple[str, dict[str, Any]]:
     names = [f.name for f in dataclasses.fields(env)] if dataclasses.is_dataclass(env) else []
     fields = {field: getattr(env, field) for field in names}
     kinds = (bool, int, float, str)
-    return name, {k: v for k, v in fields.items() if isinstance(v, kinds)}
+    known = {k: v for k, v in fields.items() if isinstance(v, kinds)}
+    # As text where JSON has no number.
+    odd = lambda v: isinstance(v, float) and not np.isfinite(v)
+    return name, {k: str(v) if odd(v) else v for k, v in known.items()}
 
 
 @functools.lru_cache(maxsize=None, typed=True)

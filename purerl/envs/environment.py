@@ -161,7 +161,7 @@ def step_batch(
       count the step just made: they are cleared when the next episode takes its first step.
     """
     stepped, timestep = jax.vmap(env.step, (0, 0, 0, None))(chance.step, state.env, action, params)
-    # A replay keeps bits: of a reward that is an integer it would make another number.
+    # A replay keeps bits, and takes rewards for float32.
     timestep = timestep._replace(reward=timestep.reward.astype(jnp.float32))
     done = timestep.done
     fresh, fresh_obs = restart.begin(chance.restart)

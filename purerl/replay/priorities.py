@@ -25,7 +25,7 @@ class Priorities:
       levels: float32 [B, T'], [B, T' / F], ... down to [B, <= F]: leaves, sums of F leaves, sums of
         F of those. T' is T, rounded up so that every level is full.
       highest: float32 [B]: the largest priority that any row has had, with which new rows begin;
-        the same for every environment, which it has as all that is lived has them first.
+        the same number for every environment, an axis that all leaves of an actor have.
     """
 
     levels: tuple[jax.Array, ...]

@@ -308,5 +308,6 @@ class Unhashable(Steps):
 def test_what_cannot_be_hashed_is_one_line(module):
     with pytest.raises(UsageError, match="env='test/steps': must be hashable: a dataclass is if"):
         module.make(Unhashable(), module.Config())
-    with pytest.raises(UsageError, match=r"^hidden_sizes=\[8\]: must be a tuple$"):
-        module.make(Steps(), module.Config(hidden_sizes=[8]))
+    for sizes in ([8], np.array([8])):
+        with pytest.raises(UsageError, match=r"^hidden_sizes=.*\[8\].*: must be a tuple$"):
+            module.make(Steps(), module.Config(hidden_sizes=sizes))

@@ -155,14 +155,14 @@ def test_a_checkpoint_of_eight_devices_resumes_on_others(tmp_path):
      ("priorities", 2, 2)],
 )  # fmt: skip
 def test_one_batch_over_devices(case, devices, data):
-    """20 updates with the environments of a member split: the same, to 1e-5."""
-    updates = 5  # iterations of 2 epochs of 2 minibatches; those with replay learn from the second
+    """With the environments of a member split: the same, to 1e-5, after 20 gradient steps."""
+    updates = 5  # iterations of 2 epochs of 2 minibatches, or of 8 rounds; with replay from the 2nd
     options = {"seeds": 2, "log_every": 5}
     alone = run(CASES[case], updates, devices=1, **options)
     split = run(CASES[case], updates, devices=devices, data_parallel=data, **options)
     learner = lambda result: result.state.train.learner.params
     assert furthest(learner(alone), learner(split)) < 1e-5
-    start = run(CASES[case], 1, devices=1, **options)
+    start = run(CASES[case], 2, devices=1, **options)  # of those with replay the first that learns
     assert furthest(learner(alone), learner(start)) > 1e-3  # something was learnt
     shapes = {s.data.shape[1] for x in jax.tree.leaves(split.state.train.actor)
               for s in x.addressable_shards}  # fmt: skip
