@@ -1,6 +1,7 @@
 """The command line: flags, wrong input, interrupts, kills, and a disk that is full or gone."""
 
 import dataclasses
+import importlib
 import json
 import os
 import random
@@ -15,7 +16,7 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
-from reinforce_page import reinforce
+from reinforce_page import source
 
 import purerl
 from purerl import experiment
@@ -367,10 +368,13 @@ def test_an_algorithm_without_presets_has_a_command_line(tmp_path, monkeypatch):
 
     monkeypatch.setattr(sys.modules["purerl.engine.train"], "compile_programs", compiled)
     monkeypatch.chdir(tmp_path)
-    run, config, _ = parse(reinforce(), "gymnax", "gymnax/CartPole-v1", ["--num-envs", "8"])
+    (tmp_path / "reinforce_here.py").write_text(source())
+    monkeypatch.syspath_prepend(tmp_path)
+    module = importlib.import_module("reinforce_here")
+    run, config, _ = parse(module, "gymnax", "gymnax/CartPole-v1", ["--num-envs", "8"])
     assert (run.total_steps, config.num_envs) == (1_000_000, 8)
     with pytest.raises(AssertionError, match="compiled"):
-        main(reinforce(), "gymnax", "gymnax/CartPole-v1", ["--seeds", "2"])
+        main(module, "gymnax", "gymnax/CartPole-v1", ["--seeds", "2"])
 
 
 @pytest.mark.parametrize("name", ["pgx/connect_four", "game/connect_four"])
