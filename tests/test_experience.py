@@ -88,3 +88,21 @@ def test_what_learning_reports_is_averaged_over_the_rounds_that_learn():
         )
         assert learnt == min(24 - first, 8)
         assert found == {"episode/count": 8.0, "collect/mean": 3.5, "loss/mean": mean}
+
+
+def test_of_several_members_too_only_rounds_that_learn_compute_it():
+    """One `lax.cond` on the clock, which vmap leaves a cond and makes no selection."""
+    collect = lambda drawn, number, learnt, lived: (learnt, lived, {"episode/count": drawn})
+    learn = lambda drawn, number, learnt, lived: (jnp.sin(learnt), {"loss/mean": drawn})
+
+    def run(learnt, clock):
+        numbers = jnp.arange(8, dtype=jnp.float32)
+        return rounds(collect, learn, learnt, (), numbers, clock, num_rounds=8, first=4)
+
+    clock = Clock(jnp.int32(0), jnp.int32(9))
+    alone = str(jax.make_jaxpr(run)(jnp.float32(1), clock))
+    together = str(jax.make_jaxpr(jax.vmap(run, (0, None)))(jnp.ones(3), clock))
+    for program in (alone, together):
+        assert program.count(" cond[") == 1
+        assert program.count(" sin ") == 1
+        assert "select_n" not in program
