@@ -14,6 +14,7 @@ from purerl.analysis.intervals import Interval
 BLUE = "#1f5fa8"
 ORANGE = "#c1440e"
 GREY = "#5a5a5a"
+LEGEND_ROW = 26.0  # points
 COLOURS = (BLUE, ORANGE, "#2d7f3e", "#7b4397", "#b58900", "#00838f")  # of what is compared, in turn
 
 
@@ -22,12 +23,12 @@ def canvas(
     xlabel: str,
     ylabel: str,
     size: tuple[float, float] = (8.0, 4.5),
-    pad: float = 26.0,
+    pad: float | None = None,
 ) -> tuple[Any, Any]:
     """A figure of `size` inches with 150 pixels each, and its axes: names and a light grid.
 
     Names that are longer than their side are broken into lines. `pad` is the room between title
-    and axes, in points; 26 leave it to `legend`.
+    and axes, in points; by default as much as a row of `legend` takes.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -35,7 +36,8 @@ def canvas(
     figure = Figure(figsize=size, dpi=150, layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.add_subplot()
-    axes.set_title(textwrap.fill(title, int(10.0 * size[0])), loc="left", pad=pad, fontsize=12)
+    text = textwrap.fill(title, int(10.0 * size[0]))
+    axes.set_title(text, loc="left", pad=LEGEND_ROW if pad is None else pad, fontsize=12)
     axes.set_xlabel(textwrap.fill(xlabel, int(10.0 * size[0])))
     axes.set_ylabel(textwrap.fill(ylabel, int(10.0 * size[1])))
     axes.spines[["top", "right"]].set_visible(False)
@@ -52,10 +54,12 @@ def count_steps(axes: Any) -> None:
 
 
 def legend(axes: Any) -> None:
-    """The legend in one row between title and axes, if anything has a label."""
-    if axes.get_legend_handles_labels()[1]:
+    """The legend between title and axes, in rows of four, if anything has a label."""
+    if labels := axes.get_legend_handles_labels()[1]:
         place = {"loc": "lower left", "bbox_to_anchor": (-0.01, 0.99), "ncols": 4}
         axes.legend(**place, frameon=False, fontsize=9, handlelength=1.6, columnspacing=1.4)
+        pad = LEGEND_ROW + 14.0 * ((len(labels) - 1) // 4)
+        axes.set_title(axes.get_title("left"), loc="left", pad=pad, fontsize=12)
 
 
 def remark(axes: Any, text: str) -> None:

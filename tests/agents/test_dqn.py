@@ -44,7 +44,9 @@ def test_a_table_converges_to_the_optimal_values(n, limit, mdp):
         np.testing.assert_allclose(found, optimal, atol=0.1)
     else:
         np.testing.assert_allclose(found.max(1), optimal.max(1), atol=0.1)
-    np.testing.assert_array_equal(found.argmax(1), optimal.argmax(1))
+    # Two actions of the third MDP are worth the same to 0.005; all other gaps are above 0.15.
+    lost = optimal.max(1) - optimal[np.arange(5), found.argmax(1)]
+    assert lost.max() < 0.01
 
 
 @pytest.mark.slow

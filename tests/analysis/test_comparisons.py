@@ -138,3 +138,17 @@ def test_compared_curves_are_the_iqm_of_each(tmp_path, axes, seconds):
         np.testing.assert_array_equal(at, curve.at)
         np.testing.assert_allclose(value, [bootstrap_interval(row).value for row in curve.values])
     assert ("seconds" in axes().get_xlabel()) == seconds
+
+
+@pytest.mark.parametrize("count", [1, 4, 6, 9])
+def test_a_legend_of_several_rows_leaves_the_title_alone(count, tmp_path, axes):
+    rng = np.random.default_rng(0)
+    curves = {
+        f"algorithm {i}": Curve(np.arange(3.0), rng.normal(size=(3, 4))) for i in range(count)
+    }
+    plot_comparison(tmp_path / "c.png", curves, "a title", "return")
+    figure, box = axes().figure, axes().get_legend().get_window_extent()
+    (title,) = [x for x in axes().get_children() if getattr(x, "_text", "") == "a title"]
+    place = title.get_window_extent()
+    assert place.y0 >= box.y1 - 8.0  # the legend's own margin, in pixels
+    assert place.y1 <= figure.bbox.y1
