@@ -8,6 +8,7 @@ import pytest
 
 from benchmarks import pictures, records, svg, tables
 from benchmarks.learning import STUDIES, TASKS, compact
+from benchmarks.peers.tasks import PAIRS
 from purerl.analysis import probability_of_improvement
 
 
@@ -95,6 +96,12 @@ def test_entries_say_what_they_were_measured_with(results):
     assert one["processor"]
     assert '"a": [1.0, 2.0]' in path.read_text()  # a list of numbers is a line
     assert records.read("made-up") == {records.here(): entries}
+
+
+def test_every_pair_of_peers_is_recorded():
+    """Or why it did not run: none is silently left out."""
+    recorded = set().union(*records.read("peers").values())
+    assert recorded == {f"{task}-{peer}" for peer, tasks in PAIRS.items() for task in tasks}
 
 
 def test_recorded_entries_are_of_this_format():
