@@ -17,7 +17,7 @@ from purerl.engine.display import evaluation_table, sweep_table, wide_console
 from purerl.engine.load import Loaded, load
 from purerl.engine.population import keys
 from purerl.engine.programs import cpu_options, enable_cache, evaluate_program
-from purerl.engine.result import short
+from purerl.engine.result import swept_values
 from purerl.engine.train import MAX_EPISODE_STEPS
 from purerl.errors import UsageError, positive
 from purerl.experiment import INTERRUPTED, USAGE_ERROR
@@ -133,11 +133,10 @@ def _report(loaded: Loaded, members: np.ndarray, found: Evaluation) -> None:
     population = loaded.population
     whole = np.array_equal(members, np.arange(population.size)) and not loaded.config.get("pbt")
     if population.configurations > 1 and whole:
-        values = {field: [short(v) for v in x] for field, x in population.swept().items()}
         unit = loaded.agent.steps_per_update
         each = population.size // population.configurations
         trained = (np.where(dropped < 0, loaded.step, dropped) * unit)[::each].tolist()
-        ranked = rank(values, greedy.reshape(-1, each), trained)
+        ranked = rank(swept_values(population), greedy.reshape(-1, each), trained)
         console.print(sweep_table("by configuration", ranked, most=len(ranked)))
     if not out.all():
         best = int(np.nanargmax(greedy))

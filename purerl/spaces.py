@@ -84,8 +84,9 @@ class Box:
         if self.dtype == bool:
             return jax.random.bernoulli(key, shape=self.shape)
         if np.issubdtype(self.dtype, np.integer):
-            if self.dtype.itemsize >= 4:  # numbers of 32 bits, but for those there is no room above
+            if self.dtype.itemsize >= 4:
                 return _integers(key, self)
+            # Wider, as one above the highest may not be there.
             low, high = self.low.astype(np.int32), self.high.astype(np.int32)
             return jax.random.randint(key, self.shape, low, high + 1).astype(self.dtype)
         if self.bounded:

@@ -2,6 +2,7 @@
 
 import gc
 import os
+import sys
 from pathlib import Path
 
 # Nothing a test compiles is read from, or left in, the user's cache.
@@ -67,6 +68,16 @@ def optimised(monkeypatch):
     XLA has read XLA_FLAGS long ago; `cpu_options` finds nothing in it now that it must leave alone.
     """
     monkeypatch.setenv("XLA_FLAGS", "")
+
+
+@pytest.fixture
+def nothing_compiles(monkeypatch):
+    """Where `train` would compile, it raises AssertionError("compiled")."""
+
+    def compiled(*_):
+        raise AssertionError("compiled")
+
+    monkeypatch.setattr(sys.modules["purerl.engine.train"], "compile_programs", compiled)
 
 
 @pytest.fixture

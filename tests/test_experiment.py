@@ -20,8 +20,7 @@ from reinforce_page import source
 
 import purerl
 from purerl import experiment
-from purerl.agents import alphazero, dqn, ppo
-from purerl.configurations import as_flags
+from purerl.agents import dqn, ppo
 from purerl.engine.checkpoint import Checkpoints
 from purerl.errors import UsageError
 from purerl.experiment import main
@@ -238,12 +237,8 @@ def test_a_variant_is_its_algorithm_with_other_settings():
     ids=lambda x: "=".join(x[:2]).strip("-") if isinstance(x, list) else x,
 )
 def test_wrong_input_is_one_line_before_anything_compiles(
-    suite, argv, words, tmp_path, monkeypatch, capsys
+    suite, argv, words, tmp_path, monkeypatch, capsys, nothing_compiles
 ):
-    def compiled(*_):
-        raise AssertionError("compiled")
-
-    monkeypatch.setattr(sys.modules["purerl.engine.train"], "compile_programs", compiled)
     monkeypatch.setitem(sys.modules, "wandb", None)  # as if it were not installed
     monkeypatch.chdir(tmp_path)
     (tmp_path / "taken").mkdir()
@@ -259,13 +254,8 @@ def test_wrong_input_is_one_line_before_anything_compiles(
     assert [p.name for p in tmp_path.iterdir()] == ["taken"]
 
 
-def test_the_right_input_does_compile(tmp_path, monkeypatch):
+def test_the_right_input_does_compile(tmp_path, monkeypatch, nothing_compiles):
     """What the test above relies on: without a mistake, its `compiled` is reached."""
-
-    def compiled(*_):
-        raise AssertionError("compiled")
-
-    monkeypatch.setattr(sys.modules["purerl.engine.train"], "compile_programs", compiled)
     monkeypatch.chdir(tmp_path)
     with pytest.raises(AssertionError, match="compiled"):
         main(ppo, "gymnax", "gymnax/CartPole-v1", [])
@@ -286,11 +276,7 @@ def test_the_right_input_does_compile(tmp_path, monkeypatch):
         (["--eval-every", "64"], "eval_every="),
     ],
 )
-def test_a_resumed_run_keeps_its_settings(argv, field, tmp_path, monkeypatch, capsys):
-    def compiled(*_):
-        raise AssertionError("compiled")
-
-    monkeypatch.setattr(sys.modules["purerl.engine.train"], "compile_programs", compiled)
+def test_a_resumed_run_keeps_its_settings(argv, field, tmp_path, capsys, nothing_compiles):
     run_dir = tmp_path / "run"
     go = lambda *flags: main(ppo, "gymnax", "gymnax/CartPole-v1", [str(x) for x in flags])
     with pytest.raises(AssertionError, match="compiled"):
@@ -305,11 +291,7 @@ def test_a_resumed_run_keeps_its_settings(argv, field, tmp_path, monkeypatch, ca
     assert field in err
 
 
-def test_a_resumed_run_stays_on_its_environment(tmp_path, monkeypatch, capsys):
-    def compiled(*_):
-        raise AssertionError("compiled")
-
-    monkeypatch.setattr(sys.modules["purerl.engine.train"], "compile_programs", compiled)
+def test_a_resumed_run_stays_on_its_environment(tmp_path, capsys, nothing_compiles):
     go = lambda *flags: main(ppo, "gymnax", "gymnax/CartPole-v1", [str(x) for x in flags])
     with pytest.raises(AssertionError, match="compiled"):
         go(*start_of(tmp_path / "run", 10))
@@ -323,13 +305,8 @@ def test_a_resumed_run_stays_on_its_environment(tmp_path, monkeypatch, capsys):
         go("--resume", tmp_path / "run", "--env", "CartPole-v1")
 
 
-def test_a_run_of_another_version_is_one_line(tmp_path, monkeypatch, capsys):
+def test_a_run_of_another_version_is_one_line(tmp_path, capsys, nothing_compiles):
     """One whose settings have other names than here."""
-
-    def compiled(*_):
-        raise AssertionError("compiled")
-
-    monkeypatch.setattr(sys.modules["purerl.engine.train"], "compile_programs", compiled)
     go = lambda *flags: main(ppo, "gymnax", "gymnax/CartPole-v1", [str(x) for x in flags])
     with pytest.raises(AssertionError, match="compiled"):
         go(*start_of(tmp_path / "run", 10))
@@ -360,13 +337,8 @@ def test_runs_that_begin_at_once_have_directories_of_their_own(monkeypatch):
     assert len(set(names)) > 40  # of which nothing has been made yet
 
 
-def test_an_algorithm_without_presets_has_a_command_line(tmp_path, monkeypatch):
+def test_an_algorithm_without_presets_has_a_command_line(tmp_path, monkeypatch, nothing_compiles):
     """As that of docs/agents.md has: what no preset says is the algorithm's default."""
-
-    def compiled(*_):
-        raise AssertionError("compiled")
-
-    monkeypatch.setattr(sys.modules["purerl.engine.train"], "compile_programs", compiled)
     monkeypatch.chdir(tmp_path)
     (tmp_path / "reinforce_here.py").write_text(source())
     monkeypatch.syspath_prepend(tmp_path)
@@ -377,20 +349,7 @@ def test_an_algorithm_without_presets_has_a_command_line(tmp_path, monkeypatch):
         main(module, "gymnax", "gymnax/CartPole-v1", ["--seeds", "2"])
 
 
-@pytest.mark.parametrize("name", ["pgx/connect_four", "game/connect_four"])
-def test_the_best_of_a_sweep_is_of_the_same_environment(name):
-    """pgx and the games here have names in common."""
-    flags, *_ = parse(alphazero, name.split("/")[0], name, [])
-    settings = as_flags({"env": flags.env})
-    suite = experiment._suite(settings, "game/tic_tac_toe")
-    assert parse(alphazero, suite, "game/tic_tac_toe", settings)[0].env == name
-
-
-def test_a_run_that_is_not_of_this_command_is_one_line(tmp_path, monkeypatch, capsys):
-    def compiled(*_):
-        raise AssertionError("compiled")
-
-    monkeypatch.setattr(sys.modules["purerl.engine.train"], "compile_programs", compiled)
+def test_a_run_that_is_not_of_this_command_is_one_line(tmp_path, capsys, nothing_compiles):
     here = lambda *flags: main(ppo, "gymnax", "gymnax/CartPole-v1", [str(x) for x in flags])
     there = lambda *flags: main(ppo, "brax", "brax/hopper", [str(x) for x in flags])
     with pytest.raises(AssertionError, match="compiled"):
@@ -406,11 +365,7 @@ def test_a_run_that_is_not_of_this_command_is_one_line(tmp_path, monkeypatch, ca
         assert said in err
 
 
-def test_devices_that_share_a_member_may_be_others_after_a_resume(tmp_path, monkeypatch):
-    def compiled(*_):
-        raise AssertionError("compiled")
-
-    monkeypatch.setattr(sys.modules["purerl.engine.train"], "compile_programs", compiled)
+def test_devices_that_share_a_member_may_be_others_after_a_resume(tmp_path, nothing_compiles):
     go = lambda *flags: main(ppo, "gymnax", "gymnax/CartPole-v1", [str(x) for x in flags])
     with pytest.raises(AssertionError, match="compiled"):
         go(*start_of(tmp_path / "run", 10), "--data-parallel", "4", "--devices", "4")

@@ -117,6 +117,8 @@ def test_the_best_is_a_command_to_paste(tmp_path, capsys, monkeypatch):
     (line,) = re.findall(r"^best: (.*)$", capsys.readouterr().out, re.M)
     words = shlex.split(line)
     assert words[:2] == ["python", "experiments/ppo_gymnax.py"]
+    # With its suite, as suites have names in common: connect_four is one of pgx's and one here.
+    assert words[words.index("--env") + 1] == "gymnax/CartPole-v1"
     given, wanted = parse(*PPO, words[2:]), parse(*PPO, SMALL)
     best = rows(tmp_path / "run" / "sweep.csv")[0]
     assert given[1] == dataclasses.replace(wanted[1], activation="relu")

@@ -262,7 +262,7 @@ def _make(env: Environment, config: Config) -> Agent:
     check(env, config)
     learned = config.model == "learned"
     space, rank = env.action_space, len(env.observation_space.shape)
-    known: Any = env if learned else Revealed(env)
+    known: Any = env if learned else Revealed(env)  # with the layout of its state, if revealed
     env = known
     assert isinstance(space, Box)
     env_action = to_env(space, squash=False)

@@ -21,7 +21,7 @@ from purerl.analysis import (
 )
 from purerl.configurations import plain
 from purerl.engine.record import CURVE, METRICS, SWEEP, read_metric
-from purerl.engine.result import Result, short
+from purerl.engine.result import Result, short, swept_values
 
 YLABEL = "return of training episodes"
 
@@ -37,7 +37,7 @@ def draw(path: Path, result: Result, pbt: bool = False) -> None:
     if members.configurations == 1:
         plot_curve(path / CURVE, steps, values, name, YLABEL, result.returns)
         return
-    ranked, swept = result.configurations, members.swept()
+    ranked = result.configurations
     if pbt:
         begun = lambda row: {f"initial_{k}": v for k, v in row.values.items()}
         ranked = [row._replace(values=begun(row)) for row in ranked]
@@ -51,9 +51,8 @@ def draw(path: Path, result: Result, pbt: bool = False) -> None:
     plot_configurations(path / CURVE, steps, values, labels, name, YLABEL, order=order)
     write_sweep(path / SWEEP, ranked)
     if not pbt:
-        fields = {field: [short(v) for v in x] for field, x in swept.items()}
         scores = result.returns.reshape(count, -1)
-        draw_fields(path, fields, scores, name, result.configuration_steps)
+        draw_fields(path, swept_values(members), scores, name, result.configuration_steps)
 
 
 def together(

@@ -63,7 +63,7 @@ class Result:
     @property
     def configurations(self) -> list[Ranked]:
         """The configurations of a sweep, best first, by the greedy returns of their seeds."""
-        values = {k: [short(v) for v in x] for k, x in self.population.swept().items()}
+        values = swept_values(self.population)
         scores = self.returns.reshape(self.population.configurations, -1)
         return rank(values, scores, self.configuration_steps)
 
@@ -96,6 +96,11 @@ def scores_of(returns: npt.ArrayLike, frozen: Iterable[int]) -> np.ndarray:
     scores = np.asarray(returns, float).mean(1)
     scores[list(frozen)] = np.nan
     return scores
+
+
+def swept_values(population: Population) -> dict[str, list[float]]:
+    """The hyperparameters that differ between configurations, name -> [C], as they were written."""
+    return {name: [short(v) for v in x] for name, x in population.swept().items()}
 
 
 def short(value: Any) -> float:

@@ -43,7 +43,7 @@ __all__ = [
     "step_batch",
 ]
 
-_specs: dict[int, tuple[Environment, str, dict[str, Any]]] = {}  # by id, as long as it lives
+_specs: dict[int, tuple[Environment, str, dict[str, Any]]] = {}  # by id, which none of these loses
 
 
 def registered() -> tuple[str, ...]:

@@ -1,7 +1,6 @@
 """DQN and its relatives: identities, known values and distributions, and what cannot be."""
 
 import dataclasses
-import sys
 
 import jax
 import jax.numpy as jnp
@@ -297,22 +296,13 @@ def test_settings_that_cannot_be(module, env, settings, said):
     assert "\n" not in str(error.value)
 
 
-@pytest.fixture(autouse=True)
-def nothing_compiles_where_learning_never_starts(request, monkeypatch):
-    def compiled(*_):
-        raise AssertionError("compiled")
-
-    if "learning_must_start" in request.node.name:
-        monkeypatch.setattr(sys.modules["purerl.engine.train"], "compile_programs", compiled)
-
-
-def test_learning_must_start_before_the_end():
+def test_learning_must_start_before_the_end(nothing_compiles):
     agent = dqn.make(purerl.make(CARTPOLE), dqn.Config(learning_starts=5_000))
     with pytest.raises(UsageError, match="learning_starts=5000: must be below total_steps=5000"):
         purerl.train(agent, 5_000)
 
 
-def test_learning_must_start_before_the_end_of_the_last_whole_iteration():
+def test_learning_must_start_before_the_end_of_the_last_whole_iteration(nothing_compiles):
     agent = dqn.make(purerl.make(CARTPOLE), dqn.Config(learning_starts=1_000))
     said = "learning_starts=1000: must be below total_steps=1200, 640 in whole iterations"
     with pytest.raises(UsageError, match=said):

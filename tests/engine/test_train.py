@@ -71,11 +71,7 @@ def test_every_stop_is_made_and_none_besides(evals, saves, logs):
         ({"loggers": ["wandb"]}, "run_dir=None"),
     ],
 )
-def test_what_cannot_be_is_refused_before_compiling(options, message, monkeypatch):
-    def compiled(*_):
-        raise AssertionError("compiled")
-
-    monkeypatch.setattr(sys.modules["purerl.engine.train"], "compile_programs", compiled)
+def test_what_cannot_be_is_refused_before_compiling(options, message, nothing_compiles):
     with pytest.raises(UsageError, match=re.escape(message)):
         train(AGENT, **({"total_steps": 4 * UNIT} | options))
     with pytest.raises(AssertionError, match="compiled"):
