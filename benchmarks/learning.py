@@ -184,16 +184,14 @@ def run_task(name: str, task: Task) -> dict[str, object]:
         result = json.loads((run_dir / RESULT).read_text())
         settings = read_config(run_dir)
         del settings["versions"]
-        steps, values = read_metric(
-            run_dir, "eval/return", result["greedy"]["count"] + result["greedy"]["left_out"]
-        )
+        steps, values = read_metric(run_dir, "eval/return")
     score = result["greedy"]["iqm"]
     return {
         "command": f"python {task.command}",
         "gate": task.gate,
         "passed": None if task.gate is None else score >= task.gate,
         **result,
-        "returns": [compact(x) for x in values[-1]] if len(steps) else [],
+        "returns": [compact(x) for x in values[-1]],
         "curve": [[int(n), compact(iqm(x))] for n, x in zip(steps, values, strict=True)],
         "curve_by_seed": [[compact(x) for x in row] for row in values],
         "wall_seconds": round(time.perf_counter() - began, 1),

@@ -45,9 +45,12 @@ def positive(field: str, value: float) -> None:
 
 def whole(field: str, value: float) -> int:
     """`value` as an int, 1e6 too; raise UsageError unless it is a whole number."""
-    if not float(value).is_integer():
-        raise UsageError(f"{field}={value}: must be a whole number")
-    return int(value)
+    try:
+        if not isinstance(value, str) and float(value).is_integer():
+            return int(value)
+    except (TypeError, ValueError):
+        pass
+    raise UsageError(f"{field}={value!r}: must be a whole number")
 
 
 def check_settings(settings: Any) -> None:

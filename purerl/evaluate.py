@@ -13,6 +13,7 @@ import tyro
 
 from purerl.analysis import rank
 from purerl.engine import Evaluation
+from purerl.engine.cohort import failed
 from purerl.engine.display import evaluation_table, sweep_table, wide_console
 from purerl.engine.load import Loaded, load
 from purerl.engine.population import keys
@@ -48,7 +49,8 @@ def evaluate(
     """Evaluate the policies of a checkpoint, as training evaluates them.
 
     The randomness is a function of member and step, of the stream that training evaluates with:
-    with the same `episodes` and all members, the numbers are those of training, bit for bit.
+    with the same `episodes` and all members, the numbers are those of training, bit for bit; but
+    where population-based training selected, a checkpoint has the members that went on.
 
     Args:
       run_dir: what `train` wrote.
@@ -122,8 +124,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _report(loaded: Loaded, members: np.ndarray, found: Evaluation) -> None:
     console = wide_console()
-    frozen, dropped = np.asarray(loaded.state.frozen)[members], loaded.dropped[members]
-    frozen = (frozen >= 0) & ((dropped < 0) | (frozen < dropped))
+    dropped = loaded.dropped[members]
+    frozen = failed(np.asarray(loaded.state.frozen)[members], dropped) >= 0
     out = frozen | (dropped >= 0)
     score = lambda returns: np.where(out, np.nan, np.asarray(returns, float).mean(1))
     greedy, episodes = score(found.greedy), found.greedy.shape[1]

@@ -10,7 +10,6 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-import jax
 import numpy as np
 
 from purerl import envs
@@ -21,6 +20,7 @@ from purerl.engine.display import show_sweep
 from purerl.engine.record import CONFIG, describe, read_config
 from purerl.engine.report import combine, together
 from purerl.engine.train import planned, prepare
+from purerl.envs import Environment
 from purerl.errors import UsageError, nearest
 from purerl.flags import (
     FLAGS,
@@ -64,11 +64,11 @@ def main(
         flags, config, hparams = parse(algorithm, suite, default_env, argv, variant)
         run_dir = flags.resume or flags.run_dir or _new_run_dir(variant, flags)
         run_dir = Path(hosts.gather(str(run_dir))[0])  # clocks of hosts differ
-        results = _train(algorithm, flags, config, hparams, run_dir)
+        results, finished = _train(algorithm, flags, config, hparams, run_dir)
         best = _best_command(algorithm, suite, flags, config, hparams, results, variant)
         if best and hosts.first():
             print(best)
-        code = INTERRUPTED if results[-1][1].interrupted else 0
+        code = 0 if finished else INTERRUPTED
     except UsageError as error:
         code = _fail(error, USAGE_ERROR)
     except RunError as error:
@@ -121,11 +121,14 @@ def _start(argv: list[str]) -> None:
 
 def _train(
     algorithm: ModuleType, flags: RunFlags, config: Any, hparams: Any, run_dir: Path
-) -> list[tuple[Group, Result]]:
-    """Every group of the sweep, each in one program; several share a directory."""
+) -> tuple[list[tuple[Group, Result]], bool]:
+    """Every group of the sweep, each in one program; several share a directory.
+
+    Returns:
+      What came of each that was begun, and whether all were finished.
+    """
     env = envs.make(flags.env, **env_kwargs(flags))
     groups = expand(flags.sweep, flags.sample, config, hparams)
-    differs = lambda k, v: np.ndim(v) > 0 or v != env.params[k]
     agents = [algorithm.make(env, group.config) for group in groups]
     if len(groups) > 1 and (flags.halving or flags.pbt):
         name = "halving" if flags.halving else "pbt"
@@ -144,12 +147,7 @@ def _train(
         "population_batch": flags.population_batch,
         "loggers": flags.logger,
     }
-    overridden = [
-        group.hparams._replace(
-            env_params={k: v for k, v in group.hparams.env_params.items() if differs(k, v)}
-        )
-        for group in groups
-    ]
+    overridden = [_changed_params(env, group.hparams) for group in groups]
     for agent, own in zip(agents, overridden, strict=True):  # all, before the first begins
         planned(agent, flags.total_steps, hparams=own, saves=True, **options)
     if len(groups) > 1:
@@ -169,29 +167,41 @@ def _train(
             run_dir=path,
             resume=begun,
             progress=True,
+            keep_state=False,  # what was learnt is in the checkpoint
             notes=notes,
             **options,
         )
-        # What was learnt is in the group's checkpoint; here it would stay on the devices.
-        result = dataclasses.replace(result, state=jax.tree.map(lambda _: None, result.state))
         done.append((group, result))
-        if result.interrupted:
+        if result.interrupted or result.stop_asked:
             break
     if len(groups) > 1 and hosts.first():
         title = "the whole sweep"
         if done[-1][1].interrupted:
             title = f"{len(done)} of {len(groups)} groups, the last interrupted"
-        show_sweep(title, combine(run_dir, [(g.name, g.fields, r) for g, r in done]))
+        elif len(done) < len(groups):
+            title = f"{len(done)} of {len(groups)} groups"
+        try:
+            ranked = combine(run_dir, [(g.name, g.fields, r) for g, r in done])
+        except OSError as error:
+            said = f"cannot be written: {error.strerror}; --resume {run_dir} goes on from here"
+            raise RunError(f"run_dir={str(run_dir)!r}: {said}") from error
+        show_sweep(title, ranked)
         print(f"written to {run_dir}")
-    return done
+    return done, len(done) == len(groups) and not done[-1][1].interrupted
+
+
+def _changed_params(env: Environment, hparams: Any) -> Any:
+    """HParams that hold only those of the environment's parameters that are not its own."""
+    differs = lambda name, value: np.ndim(value) > 0 or value != env.params[name]
+    kept = {k: v for k, v in hparams.env_params.items() if differs(k, v)}
+    return hparams._replace(env_params=kept)
 
 
 def _begin_groups(
     run_dir: Path, agent: Agent, hparams: Any, flags: RunFlags, names: list[str]
 ) -> None:
     """The directory around the groups' own, from which the whole sweep can be resumed."""
-    overrides = {k: v for k, v in hparams.env_params.items() if v != agent.env.params[k]}
-    members = population(hparams._replace(env_params=overrides), flags.seeds)
+    members = population(_changed_params(agent.env, hparams), flags.seeds)
     fields = [f.name for f in dataclasses.fields(RunFlags) if f.name not in NOT_SETTINGS]
     settings = {name: getattr(flags, name) for name in fields}
     settings |= {"seeds": members.seeds.tolist(), "sweep": list(flags.sweep)}

@@ -155,10 +155,10 @@ def chosen_member(run_dir: Path, loaded: Loaded, member: Literal["best"] | int) 
             raise UsageError(f"member={member}: must be best, or from 0 to {size - 1}")
         return member
     try:
-        _, values = read_metric(run_dir, "eval/return", size)
-    except OSError:
-        values = np.empty((0, size))
-    if not len(values) or np.isnan(values[-1]).all():
+        _, values = read_metric(run_dir, "eval/return")
+    except UsageError:
+        values = np.full((1, size), np.nan)
+    if np.isnan(values[-1]).all():
         raise UsageError(f"member='best': {METRICS} has no evaluation; must be 0 to {size - 1}")
     return int(np.nanargmax(values[-1]))
 

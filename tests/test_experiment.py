@@ -429,12 +429,14 @@ def test_a_killed_run_ends_as_one_that_was_not(environment, tmp_path):
 
 @pytest.mark.slow
 def test_an_interrupt_saves_and_can_be_resumed(environment, tmp_path):
+    """That of a person, and that of a scheduler which is about to stop the job."""
     run_dir = tmp_path / "run"
     process = launch(environment, *start_of(run_dir, 20_000))
     wait_for(lambda: steps_in(run_dir), process)
-    process.send_signal(signal.SIGINT)
+    process.send_signal(signal.SIGTERM)
     code, out, err = finish(process)
-    assert (code, err) == (130, "")
+    stopping = "\nstopping at the end of this chunk; again to stop at once\n"
+    assert (code, err) == (130, stopping)
     assert re.search(r"interrupted at step [\d,]+ of 640,000", out)
     assert "return (IQM)" in out
     (done,) = {int(x.replace(",", "")) for x in re.findall(r"interrupted at step ([\d,]+)", out)}
@@ -443,7 +445,7 @@ def test_an_interrupt_saves_and_can_be_resumed(environment, tmp_path):
     wait_for(lambda: steps_in(run_dir)[-1] > done // UNIT, process)
     process.send_signal(signal.SIGINT)
     code, out, err = finish(process)
-    assert (code, err) == (130, "")
+    assert (code, err) == (130, stopping)
     assert f"resumed at step {done:,}" in out
 
 

@@ -12,7 +12,6 @@ import time
 from pathlib import Path
 
 import jax
-import numpy as np
 import pytest
 from laws import changed, furthest
 
@@ -201,6 +200,32 @@ def test_a_cluster_needs_no_flags(monkeypatch):
     assert asked == [(None, None, None)]
 
 
+@pytest.mark.parametrize(("variables", "seen"), [
+    ({"SLURM_STEP_TASKS_PER_NODE": "1(x2)"}, "all"),
+    ({"SLURM_STEP_TASKS_PER_NODE": "8(x2)"}, "0"),
+    ({"SLURM_STEP_TASKS_PER_NODE": "1,2"}, "0"),
+    ({"OMPI_COMM_WORLD_LOCAL_SIZE": "1"}, "all"),
+    # mpirun in a SLURM job: a step of one task a node, which starts the processes.
+    ({"OMPI_COMM_WORLD_LOCAL_SIZE": "8", "SLURM_STEP_TASKS_PER_NODE": "1(x2)"}, "0"),
+    ({"SLURM_STEP_TASKS_PER_NODE": "1(x2)", "JAX_CUDA_VISIBLE_DEVICES": "2,3"}, "2,3"),
+    ({"SLURM_STEP_TASKS_PER_NODE": "1(x2)", "JAX_LOCAL_DEVICE_IDS": "0"}, "0"),
+])  # fmt: skip
+def test_a_process_that_is_alone_on_its_host_sees_all_of_its_gpus(variables, seen, monkeypatch):
+    """JAX shows a process of SLURM or Open MPI one GPU, that of its number on the host."""
+    for name in ("SLURM_STEP_TASKS_PER_NODE", "OMPI_COMM_WORLD_LOCAL_SIZE"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    settings = {}
+    update = lambda config, name, value: settings.update({name: value})
+    monkeypatch.setattr(type(jax.config), "update", update)
+    one = lambda *_, **__: jax.config.update("jax_cuda_visible_devices", "0")
+    monkeypatch.setattr(jax.distributed, "initialize", one)
+    monkeypatch.setattr(hosts, "_explain_abort", lambda: None)
+    hosts.initialize(True, "host:1", 2, 0)
+    assert settings["jax_cuda_visible_devices"] == seen
+
+
 def test_others_that_do_not_come_are_one_line(monkeypatch):
     def initialize(*_, **__):
         raise RuntimeError("Barrier timed out.\n Id: start")
@@ -224,4 +249,3 @@ def test_one_process_agrees_with_itself():
 
     with pytest.raises(UsageError, match="wrong"):
         hosts.by_first(wrong)
-    assert np.isscalar(jax.process_count())

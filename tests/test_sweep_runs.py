@@ -3,8 +3,10 @@
 import contextlib
 import csv
 import dataclasses
+import errno
 import io
 import json
+import os
 import re
 import shlex
 import shutil
@@ -214,6 +216,47 @@ def test_a_group_that_is_stopped_has_the_steps_it_came_to(grouped, tmp_path, mon
     assert 0 < steps["8"] < STEPS
     assert (path / "num_envs=4" / "result.json").read_text() == before
     assert "the whole sweep" not in capsys.readouterr().out
+
+
+def test_a_stop_that_comes_too_late_for_a_group_is_none_for_the_sweep(
+    tmp_path, monkeypatch, capsys
+):
+    """Asked for in the last chunk of the first group: it ends, and the second does not begin."""
+    log = MetricsFile.log
+
+    def log_and_stop(self, step, metrics):
+        log(self, step, metrics)
+        if step == STEPS and "eval/return" in metrics:
+            signal.raise_signal(signal.SIGINT)
+
+    monkeypatch.setattr(MetricsFile, "log", log_and_stop)
+    path = tmp_path / "run"
+    assert go("--sweep", "num_envs=4,8", "--run-dir", path) == 130
+    assert json.loads((path / "num_envs=4" / "result.json").read_text())["steps"] == STEPS
+    assert not (path / "num_envs=8").exists()
+    assert "1 of 2 groups" in capsys.readouterr().out
+
+
+def test_a_full_disk_when_groups_are_put_together_is_one_line(grouped, monkeypatch, capsys):
+    def full(*_):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr("purerl.experiment.combine", full)
+    assert main(*PPO, ["--resume", str(grouped)]) == 1
+    assert capsys.readouterr().err == (
+        f"error: run_dir={str(grouped)!r}: cannot be written: No space left on device;"
+        f" --resume {grouped} goes on from here\n"
+    )
+
+
+def test_each_group_has_the_steps_that_it_was_trained_for(tmp_path):
+    """Of other iterations, each is cut to whole ones of its own."""
+    flags = ["--sweep", "unroll_length=8,24", "--total-steps", "256"]
+    assert go(*flags, "--run-dir", tmp_path / "run") == 0
+    for row in rows(tmp_path / "run" / "sweep.csv"):
+        group = tmp_path / "run" / f"unroll_length={row['unroll_length']}"
+        assert json.loads((group / "result.json").read_text())["steps"] == int(row["steps"])
+    assert len({row["steps"] for row in rows(tmp_path / "run" / "sweep.csv")}) == 2
 
 
 def test_a_sweep_in_one_program_is_resumed(traced, tmp_path):

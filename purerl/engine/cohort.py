@@ -57,13 +57,17 @@ class Cohort:
     @property
     def row(self) -> np.ndarray:
         """int [M], the row of each member."""
-        seated = np.flatnonzero(self.rows >= 0)
-        return seated[np.argsort(self.rows[seated])]
+        return rows_of(self.rows)
 
     @property
     def active(self) -> int:
         """Members that are still trained."""
         return int((self.dropped < 0).sum())
+
+    @property
+    def failed(self) -> np.ndarray:
+        """int [M], the iteration at which each turned non-finite, else -1."""
+        return failed(self.by_member(self.state.frozen), self.dropped)
 
     def by_member(self, tree: Any) -> Any:
         """Host arrays [M, ...] of arrays [P, ...]; all processes must ask."""
@@ -140,7 +144,10 @@ class Cohort:
             spread = spread._replace(state=self._place.shardings(like.state))
         else:
             like = jax.tree.map(lambda x: jax.ShapeDtypeStruct((rows, *x.shape[1:]), x.dtype), like)
-            spread = jax.tree.map(lambda _: self._place.replicated, like)
+            even = rows % self._place.shards == 0
+            anywhere = self._place.population if even else self._place.replicated
+            spread = jax.tree.map(lambda _: anywhere, like)
+        del self.state, self.hparams  # so that what is restored finds room
         saved = checkpoints.restore(step, like, spread)
         member, dropped = on_host((saved.member, saved.dropped))
         seated = member >= 0
@@ -148,10 +155,9 @@ class Cohort:
         if rows == len(self.rows):
             self.rows, self.state, self.hparams = member.astype(int), saved.state, saved.hparams
         else:
-            row_of = np.empty(self.population.size, int)
-            row_of[member[seated]] = np.flatnonzero(seated)
+            row = rows_of(member)
             self.rows = self._place.order()
-            order = row_of[self._who()]
+            order = row[self._who()]
             self.state, self.hparams = self._reorder((saved.state, saved.hparams), order)
             if self.active < self.population.size:
                 order = self._place.compact(self._active())
@@ -188,6 +194,17 @@ class Cohort:
         # One at a time: with several in flight, the devices of a CPU wait for each other in vain.
         take = lambda x, to: jax.block_until_ready(_take(to)(x, order))
         return jax.tree.map(take, (state, hparams), spread)
+
+
+def rows_of(member: np.ndarray) -> np.ndarray:
+    """int [M], the row of each member, of int [P] the member in each row; -1 is padding."""
+    seated = np.flatnonzero(member >= 0)
+    return seated[np.argsort(member[seated])]
+
+
+def failed(frozen: np.ndarray, dropped: np.ndarray) -> np.ndarray:
+    """int [M], when each turned non-finite, else -1. Halving freezes too: that is no failure."""
+    return np.where((dropped >= 0) & (frozen >= dropped), -1, frozen)
 
 
 @functools.cache

@@ -69,8 +69,9 @@ def evolve(key: Key, scores: jax.Array, hparams: Any, low: Any, high: Any) -> tu
     parent = jnp.where(replaced, order[draw], jnp.arange(scores.size))
 
     leaves, structure = jax.tree.flatten(hparams)
-    factors = jax.random.choice(factor_key, jnp.array(FACTORS), (len(leaves), scores.size))
-    bounds = zip(leaves, factors, jax.tree.leaves(low), jax.tree.leaves(high), strict=True)
+    # A row's own numbers do not depend on how many rows there are, as padding is some of them.
+    factors = jax.random.choice(factor_key, jnp.array(FACTORS), (scores.size, len(leaves)))
+    bounds = zip(leaves, factors.T, jax.tree.leaves(low), jax.tree.leaves(high), strict=True)
     explored = [
         jnp.where(replaced & (least < most), jnp.clip(x[parent] * by, least, most), x[parent])
         for x, by, least, most in bounds

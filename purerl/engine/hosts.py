@@ -1,4 +1,4 @@
-"""Several processes as one run, by JAX's own distributed runtime. One process a host.
+"""Several processes as one run, by JAX's own distributed runtime. One process a host, or a device.
 
 https://docs.jax.dev/en/latest/multi_process.html
 """
@@ -7,6 +7,7 @@ import contextlib
 import ctypes
 import json
 import os
+import re
 import signal
 from collections.abc import Callable
 from typing import Any
@@ -64,7 +65,19 @@ def initialize(
     except (RuntimeError, ValueError) as error:
         reason = " ".join(str(error).split())[:200]
         raise UsageError(f"distributed: the processes did not come together ({reason})") from None
+    if _alone_on_host() and "JAX_LOCAL_DEVICE_IDS" not in os.environ:
+        # JAX takes a process of SLURM or Open MPI for one of many on its host, with one device.
+        for kind in ("cuda", "rocm"):
+            own = os.environ.get(f"JAX_{kind.upper()}_VISIBLE_DEVICES", "all")
+            jax.config.update(f"jax_{kind}_visible_devices", own)
     _explain_abort()
+
+
+def _alone_on_host() -> bool:
+    """Whether SLURM or Open MPI has started one process on each host."""
+    mpi = os.environ.get("OMPI_COMM_WORLD_LOCAL_SIZE")
+    tasks = mpi or os.environ.get("SLURM_STEP_TASKS_PER_NODE", "")
+    return re.fullmatch(r"1(\(x\d+\))?", tasks) is not None
 
 
 def _explain_abort() -> None:

@@ -9,7 +9,7 @@ import jax
 import numpy as np
 
 from purerl.engine.checkpoint import load_state, saved_rows
-from purerl.engine.cohort import Saved
+from purerl.engine.cohort import Saved, rows_of
 from purerl.engine.population import Population, keys
 from purerl.engine.programs import RunState, init_program
 from purerl.engine.record import CHECKPOINTS, CONFIG, hparams_of, read_config, rebuild
@@ -73,8 +73,7 @@ def load(run_dir: str | Path, step: int | None = None) -> Loaded:
             f"run_dir={str(path)!r}: its iterations have {saved_unit} steps, here they have {unit}"
         )
     saved, iteration = _restore(path, step, unit, agent, members)
-    seated = np.flatnonzero(np.asarray(saved.member) >= 0)
-    row = seated[np.argsort(np.asarray(saved.member)[seated])]
+    row = rows_of(np.asarray(saved.member))
     in_order = lambda tree: jax.tree.map(lambda x: x[row], tree)
     members = members._replace(hparams=jax.device_get(in_order(saved.hparams)))
     dropped = np.asarray(saved.dropped)[row]

@@ -1,6 +1,11 @@
-"""Other places for the numbers of a run: TensorBoard and Weights & Biases."""
+"""Other places for the numbers of a run: TensorBoard and Weights & Biases.
+
+Axes: M members, C configurations.
+"""
 
 import importlib
+import os
+import uuid
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Protocol
@@ -24,31 +29,49 @@ class Logger(Protocol):
 
 
 class TensorBoard:
-    """Event files with the interquartile mean over members of every metric."""
+    """Event files with the interquartile mean over seeds of every metric, one a configuration."""
 
-    def __init__(self, run_dir: Path):
+    def __init__(self, run_dir: Path, labels: Sequence[str] = ("",)):
         from tensorboardX import SummaryWriter
 
-        self._writer = SummaryWriter(str(run_dir / "tensorboard"))
+        # TensorBoard draws directories as lines of one plot.
+        self._writers = [SummaryWriter(str(run_dir / "tensorboard" / label)) for label in labels]
 
     def log(self, step: int, metrics: dict[str, np.ndarray]) -> None:
-        for name, value in _over_members(metrics).items():
-            self._writer.add_scalar(name, value, step)
+        rows = _over_seeds(metrics, len(self._writers))
+        for writer, row in zip(self._writers, rows, strict=True):
+            for name, value in row.items():
+                writer.add_scalar(name, value, step)
 
     def close(self) -> None:
-        self._writer.close()
+        for writer in self._writers:
+            writer.close()
 
 
 class WeightsAndBiases:
-    """One W&B run with the interquartile mean over members of every metric."""
+    """One W&B run with the interquartile mean over seeds of every metric.
 
-    def __init__(self, run_dir: Path, config: dict[str, Any]):
+    Of a sweep each configuration's, as `eval/return/learning_rate=0.001`. A resumed run goes on in
+    the same W&B run. The project is that of WANDB_PROJECT, or "purerl".
+    """
+
+    def __init__(self, run_dir: Path, config: dict[str, Any], labels: Sequence[str] = ("",)):
         import wandb  # pyright: ignore[reportMissingImports]
 
-        self._run = wandb.init(project="purerl", name=run_dir.name, dir=run_dir, config=config)
+        kept = run_dir / "wandb.id"
+        if not kept.exists():
+            kept.write_text(uuid.uuid4().hex[:8])
+        self._labels = labels
+        self._run = wandb.init(
+            project=os.environ.get("WANDB_PROJECT", "purerl"), name=run_dir.name, dir=run_dir,
+            config=config, id=kept.read_text(), resume="allow",
+        )  # fmt: skip
 
     def log(self, step: int, metrics: dict[str, np.ndarray]) -> None:
-        self._run.log(_over_members(metrics), step=step)
+        rows = zip(self._labels, _over_seeds(metrics, len(self._labels)), strict=True)
+        named = lambda name, label: f"{name}/{label}" if label else name
+        values = {named(name, label): x for label, row in rows for name, x in row.items()}
+        self._run.log(values, step=step)
 
     def close(self) -> None:
         self._run.finish()
@@ -71,11 +94,28 @@ def check_loggers(names: Sequence[str], saves: bool = True) -> None:
             raise UsageError(f"logger={name!r}: is not installed; {hint}") from None
 
 
-def open_logger(name: str, run_dir: Path, config: dict[str, Any]) -> Logger:
-    """The logger of that name, one of LOGGERS."""
-    return TensorBoard(run_dir) if name == "tensorboard" else WeightsAndBiases(run_dir, config)
+def open_logger(
+    name: str, run_dir: Path, config: dict[str, Any], labels: Sequence[str] = ("",)
+) -> Logger:
+    """The logger of that name, one of LOGGERS; `labels` [C] tell configurations apart.
+
+    Raises:
+      UsageError: it cannot be opened, such as W&B without a login.
+    """
+    try:
+        if name == "tensorboard":
+            return TensorBoard(run_dir, labels)
+        return WeightsAndBiases(run_dir, config, labels)
+    except Exception as error:  # of a package that is not ours
+        reason = " ".join(str(error).split())[:200] or type(error).__name__
+        raise UsageError(f"logger={name!r}: cannot be opened ({reason})") from None
 
 
-def _over_members(metrics: dict[str, np.ndarray]) -> dict[str, float]:
-    known = {name: values[np.isfinite(values)] for name, values in metrics.items()}
-    return {name: float(iqm(values)) for name, values in known.items() if values.size}
+def _over_seeds(metrics: dict[str, np.ndarray], configurations: int) -> list[dict[str, float]]:
+    """The metrics [M] of each configuration [C], without those that have no value."""
+    rows: list[dict[str, float]] = [{} for _ in range(configurations)]
+    for name, values in metrics.items():
+        for row, own in zip(rows, values.reshape(configurations, -1), strict=True):
+            if (known := own[np.isfinite(own)]).size:
+                row[name] = float(iqm(known))
+    return rows

@@ -6,6 +6,7 @@ Axes: M members, C configurations, E episodes of an evaluation.
 import json
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -46,8 +47,9 @@ class Run:
         self._frozen: dict[int, int] = {}
         self._seconds, self._trained = 0.0, 0
         self._evaluate_seconds = 0.0
+        self._history: dict[str, dict[int, np.ndarray]] = {}
 
-    def train(self, programs: Programs) -> Result:
+    def train(self, programs: Programs, keep_state: bool) -> Result:
         """The loop, from the beginning or from the newest checkpoint."""
         cohort, plan, checkpoints = self._cohort, self._plan, self._checkpoints
         step = self._start()
@@ -80,6 +82,8 @@ class Run:
                     self._report(*pending)
                     pending = None
                     self._select(step, np.asarray(evaluation.greedy))
+                    # With population-based training others are there now.
+                    evaluated = -1 if self._pbt else evaluated
                 due = step % plan.checkpoint_every == 0 or self._last(step, asked)
                 if checkpoints and due and saved != step:
                     if pending is not None:
@@ -94,11 +98,24 @@ class Run:
             cohort.save(checkpoints, step)
         if checkpoints:
             checkpoints.wait()
+        result = self._result(programs, step, evaluation, interrupt.asked)
+        if self._path and hosts.first():
+            draw(self._path, result, self._pbt)
+            table = result.table()
+            # A finished run that is resumed keeps what it took.
+            if self._trained or not _describes(self._path / RESULT, table):
+                write_json(self._path / RESULT, table)
+        # At the very end: it may be a copy, for which there may be no room.
+        return replace(result, state=cohort.members()) if keep_state else result
+
+    def _result(self, programs: Programs, step: int, evaluation: Evaluation, asked: bool) -> Result:
+        """What the run came to, without its state."""
+        cohort = self._cohort
         dropped = {int(m): int(cohort.dropped[m]) for m in np.flatnonzero(cohort.dropped >= 0)}
-        result = Result(
+        return Result(
             agent=self._agent,
-            population=self._cohort.population,
-            state=cohort.members(),
+            population=cohort.population,
+            state=None,
             evaluation=evaluation,
             steps=step * self._unit,
             compile_seconds=programs.compile_seconds,
@@ -107,16 +124,11 @@ class Run:
             steps_per_second=self._trained / self._seconds if self._seconds else 0.0,
             frozen=self._frozen,
             dropped=dropped,
-            interrupted=step < plan.updates,
+            interrupted=step < self._plan.updates,
+            stop_asked=asked,
             run_dir=self._path,
+            history=self._history,
         )
-        if self._path and hosts.first():
-            draw(self._path, result, self._pbt)
-            table = result.table()
-            # A finished run that is resumed keeps what it took.
-            if self._trained or not _describes(self._path / RESULT, table):
-                write_json(self._path / RESULT, table)
-        return result
 
     def _start(self) -> int:
         """The iteration to go on from."""
@@ -130,9 +142,7 @@ class Run:
             file.start(step * self._unit)
             self._outputs = [file, *self._outputs]
         # Of the dropped too: which of them had failed before is to be known again.
-        frozen = self._cohort.by_member(self._cohort.state.frozen)
-        dropped = self._cohort.dropped
-        self._newly_frozen(np.where((dropped >= 0) & (frozen >= dropped), -1, frozen))
+        self._newly_frozen(self._cohort.failed)
         return step
 
     def _last(self, step: int, asked: bool) -> bool:
@@ -158,6 +168,8 @@ class Run:
         out = [*self._frozen, *np.flatnonzero(self._cohort.dropped >= 0)]
         stopped = np.isin(np.arange(self._cohort.population.size), out)
         values = {k: np.where(stopped, np.nan, v) for k, v in values.items()}
+        for name, row in values.items():
+            self._history.setdefault(name, {})[step * self._unit] = row
         for output in self._outputs:
             output.log(step * self._unit, values)
         return values
@@ -181,8 +193,8 @@ class Run:
         return {f"hparams/{name}": now[name] for name in population.swept()}
 
     def _selects(self, step: int) -> bool:
-        evolves = self._pbt and step % self._plan.eval_every == 0 and step < self._plan.updates
-        return evolves or step in self._plan.rungs
+        plan, evolves = self._plan, self._pbt and step % self._plan.eval_every == 0
+        return (evolves and plan.learns_after < step < plan.updates) or step in plan.rungs
 
     def _select(self, step: int, returns: np.ndarray) -> None:
         cohort, population = self._cohort, self._cohort.population
@@ -190,7 +202,7 @@ class Run:
         if self._pbt:
             copied = cohort.evolve(np.where(np.isnan(scores), -np.inf, scores), step)
             self._frozen = {}
-            self._newly_frozen(cohort.by_member(cohort.state.frozen))
+            self._newly_frozen(cohort.failed)
             self._display.note(f"step {step * self._unit:,}: {copied} members copied from better")
             return
         by_configuration = np.arange(population.size).reshape(population.configurations, -1)

@@ -12,7 +12,7 @@ from jax.extend.core import ClosedJaxpr, jaxpr_as_fun
 from jax.sharding import AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as Spec
 
-from purerl.errors import UsageError, positive
+from purerl.errors import UsageError, positive, whole
 from purerl.ops.batching import DATA_AXIS
 from purerl.types import Agent
 
@@ -145,17 +145,24 @@ def place(
     """
     present = jax.devices()
     if devices is not None:
+        devices = whole("devices", devices)
         positive("devices", devices)
         if devices > len(present):
             kind = present[0].platform
             raise UsageError(f"devices={devices}: there are {len(present)} ({kind})")
     wanted = devices or len(present)
-    data = wanted if data_parallel == "all" else data_parallel
+    data = wanted if data_parallel == "all" else whole("data_parallel", data_parallel)
     positive("data_parallel", data)
     if wanted % data:
         raise UsageError(f"data_parallel={data}: must divide devices={wanted}")
     # Over several hosts every device must have a part; on one, those without work stay out.
     shards = wanted // data if jax.process_count() > 1 else min(wanted // data, members)
+    idle = jax.process_count() - len({d.process_index for d in present[: shards * data]})
+    if idle:
+        raise UsageError(
+            f"devices={devices}: leaves {idle} of {jax.process_count()} processes without any;"
+            f" there are {len(present)}, in the order of processes"
+        )
     mesh = jax.make_mesh(
         (shards, data),
         (POPULATION_AXIS, DATA_AXIS),
@@ -180,7 +187,7 @@ def _without_empty_constants(function: Callable[..., Any]) -> Callable[..., Any]
     """`function`, with what it closes over made inside where that has no elements.
 
     `x.at[:].set(y)` closes over indices of shape [0]. `shard_map` makes operands of constants, and
-    XLA 0.11 crashes the process when it finds that such an operand is used no more, as in
+    XLA, as jax 0.11 has it, crashes when it finds that such an operand is used no more, as in
     gymnax's SpaceInvaders on two devices.
     """
 

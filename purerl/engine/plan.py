@@ -1,5 +1,6 @@
 """When the host does what during a run, and how a user stops it."""
 
+import os
 import signal
 import threading
 from dataclasses import dataclass
@@ -22,7 +23,9 @@ class Plan:
     checkpoint_every: int
     log_every: int
     rungs: tuple[int, ...] = ()
-    """Of halving, besides."""
+    """Further stops: the iterations at which halving drops configurations."""
+    learns_after: int = 0
+    """Iterations before anything is learnt."""
 
     @classmethod
     def of(
@@ -65,7 +68,14 @@ class Plan:
         evaluations = every("eval_every", eval_every, updates // EVALUATIONS)
         checkpoints = every("checkpoint_every", checkpoint_every, evaluations)
         logs = every("log_every", log_every, updates // LOG_POINTS)
-        return cls(updates, evaluations, checkpoints, logs, rungs(updates, halve))
+        halvings, blind = rungs(updates, halve), agent.learning_starts // unit
+        if halvings and halvings[0] <= blind:
+            raise UsageError(
+                f"halving=True: the first comes after {halvings[0] * unit} steps, when nothing is"
+                f" learnt yet (learning_starts={agent.learning_starts}); give more steps or fewer"
+                " configurations"
+            )
+        return cls(updates, evaluations, checkpoints, logs, halvings, blind)
 
     def next_stop(self, step: int) -> int:
         """The first iteration after `step` at which the host has something to do."""
@@ -74,27 +84,39 @@ class Plan:
         ]
         return min(*stops, *(rung for rung in self.rungs if rung > step), self.updates)
 
+    @property
+    def selections(self) -> int:
+        """How often population-based training selects."""
+        stops = range(self.eval_every, self.updates, self.eval_every)
+        return sum(step > self.learns_after for step in stops)
+
     def evaluates(self, step: int) -> bool:
         """Whether iteration `step` is followed by an evaluation."""
         return step % self.eval_every == 0 or step in self.rungs or step == self.updates
 
 
 class Interrupt:
-    """While entered, the first SIGINT only sets `asked`; a second one interrupts as usual."""
+    """While entered, the first SIGINT or SIGTERM only sets `asked`; a second acts as usual.
+
+    SIGTERM is what SLURM, Kubernetes and clouds send to what they are about to stop.
+    """
 
     def __init__(self):
         self.asked = False
-        self._before: Any = None
+        self._before: dict[int, Any] = {}
 
     def __enter__(self) -> "Interrupt":
         if threading.current_thread() is threading.main_thread():
-            self._before = signal.signal(signal.SIGINT, self._ask)
+            for number in (signal.SIGINT, signal.SIGTERM):
+                self._before[number] = signal.signal(number, self._ask)
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self._before is not None:
-            signal.signal(signal.SIGINT, self._before)
+        for number, before in self._before.items():
+            # None: a handler that is not of Python, which cannot be put back.
+            signal.signal(number, signal.SIG_DFL if before is None else before)
 
     def _ask(self, *_: object) -> None:
         self.asked = True
-        signal.signal(signal.SIGINT, self._before)
+        self.__exit__()
+        os.write(2, b"\nstopping at the end of this chunk; again to stop at once\n")

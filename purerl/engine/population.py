@@ -1,13 +1,13 @@
 """The population: seeds times hyperparameters, flattened to one leading axis. Axes: M members."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple, get_type_hints
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from purerl.errors import UsageError
+from purerl.errors import UsageError, whole
 from purerl.types import Key
 
 PURPOSES = INIT, UPDATE, EVALUATE, RENDER, EVOLVE = 0, 1, 2, 3, 4
@@ -57,7 +57,8 @@ def population(hparams: Any, seeds: int | Sequence[int]) -> Population:
     Raises:
       UsageError: no seeds, a seed twice or outside uint32, or leaves of different lengths.
     """
-    chosen = list(range(seeds)) if isinstance(seeds, int) else [int(s) for s in seeds]
+    several = isinstance(seeds, Iterable)
+    chosen = [int(s) for s in seeds] if several else list(range(whole("seeds", seeds)))
     if not chosen:
         raise UsageError(f"seeds={seeds}: must be positive")
     if len(set(chosen)) < len(chosen) or min(chosen) < 0 or max(chosen) >= 2**32:

@@ -154,15 +154,28 @@ class MetricsFile:
         """Nothing is kept open between rows."""
 
 
-def read_metric(run_dir: Path, metric: str, members: int) -> tuple[np.ndarray, np.ndarray]:
-    """(steps [P], values [P, M]) of one metric in metrics.csv; NaN where there is no value."""
-    points: dict[int, np.ndarray] = {}
-    with (run_dir / METRICS).open(newline="") as file:
-        for row in csv.DictReader(file):
-            if row["metric"] == metric:
-                values = points.setdefault(int(row["step"]), np.full(members, np.nan))
-                values[int(row["member"])] = float(row["value"] or "nan")
-    return np.array(list(points), int), np.array(list(points.values())).reshape(-1, members)
+def read_metric(run_dir: str | Path, metric: str) -> tuple[np.ndarray, np.ndarray]:
+    """(steps [P], values [P, M]) of one metric in metrics.csv; NaN where there is no value.
+
+    Raises:
+      UsageError: the directory has no metrics.csv, or that no such metric.
+    """
+    points: dict[int, dict[int, float]] = {}
+    size, names = 0, dict[str, None]()
+    try:
+        with (Path(run_dir) / METRICS).open(newline="") as file:
+            for row in csv.DictReader(file):
+                member, name = int(row["member"]), row["metric"]
+                size, names[name] = max(size, member + 1), None
+                if name == metric:
+                    points.setdefault(int(row["step"]), {})[member] = float(row["value"] or "nan")
+    except OSError as error:
+        raise UsageError(f"run_dir={str(run_dir)!r}: has no {METRICS} ({error.strerror})") from None
+    if not points:
+        known = ", ".join(names) or "none yet"
+        raise UsageError(f"metric={metric!r}: {METRICS} in {str(run_dir)!r} has {known}")
+    values = [[at.get(member, np.nan) for member in range(size)] for at in points.values()]
+    return np.array(list(points), int), np.array(values)
 
 
 def _number(value: float) -> str:

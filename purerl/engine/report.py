@@ -21,7 +21,8 @@ from purerl.analysis import (
 )
 from purerl.configurations import plain
 from purerl.engine.record import CURVE, METRICS, SWEEP, read_metric
-from purerl.engine.result import Result, short, swept_values
+from purerl.engine.result import Result, labels, short, swept_values
+from purerl.errors import UsageError
 
 YLABEL = "return of training episodes"
 
@@ -33,7 +34,10 @@ def draw(path: Path, result: Result, pbt: bool = False) -> None:
     taken the place of: they are called so, and there are no pictures of what they do.
     """
     members, name = result.population, result.agent.env.name
-    steps, values = read_metric(path, "episode/return", members.size)
+    try:
+        steps, values = read_metric(path, "episode/return")
+    except UsageError:  # what was there is lost: the pictures say that there is nothing
+        steps, values = np.empty(0, int), np.empty((0, members.size))
     if members.configurations == 1:
         plot_curve(path / CURVE, steps, values, name, YLABEL, result.returns)
         return
@@ -42,13 +46,10 @@ def draw(path: Path, result: Result, pbt: bool = False) -> None:
         begun = lambda row: {f"initial_{k}": v for k, v in row.values.items()}
         ranked = [row._replace(values=begun(row)) for row in ranked]
     count = members.configurations
-    labels = [
-        ", ".join(f"{k}={v}" for k, v in row.values.items())
-        for row in sorted(ranked, key=lambda row: row.configuration)
-    ]
     order = [row.configuration for row in ranked]
     values = values.reshape(len(steps), count, -1)
-    plot_configurations(path / CURVE, steps, values, labels, name, YLABEL, order=order)
+    named = labels(members, "initial_" if pbt else "")
+    plot_configurations(path / CURVE, steps, values, named, name, YLABEL, order=order)
     write_sweep(path / SWEEP, ranked)
     if not pbt:
         scores = result.returns.reshape(count, -1)
@@ -81,7 +82,8 @@ def together(
 def combine(path: Path, groups: Sequence[tuple[str, dict[str, Any], Result]]) -> list[Ranked]:
     """The tables and pictures of a whole sweep, from its groups in directories of their names."""
     swept, scores, steps = together([(fields, result) for _, fields, result in groups])
-    ranked = rank(swept, scores, steps)
+    trained = [n for _, _, result in groups for n in result.configuration_steps]
+    ranked = [r._replace(steps=trained[r.configuration]) for r in rank(swept, scores, steps)]
     write_sweep(path / SWEEP, ranked)
     draw_fields(path, swept, scores, groups[0][2].agent.env.name, steps)
     part = (path / METRICS).with_suffix(".part")

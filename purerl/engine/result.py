@@ -1,7 +1,7 @@
 """What a run came to. Axes: M members, E episodes of an evaluation."""
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,9 @@ import numpy.typing as npt
 
 from purerl.analysis import Ranked, rank, summary
 from purerl.engine.population import Population
-from purerl.engine.programs import Evaluation, RunState
+from purerl.engine.programs import Evaluation
+from purerl.engine.record import read_metric
+from purerl.errors import choose
 from purerl.types import Agent
 
 
@@ -22,7 +24,7 @@ class Result:
     Attributes:
       agent: what was trained.
       population: the members.
-      state: their RunState; `state.train.learner` is what was learnt.
+      state: their RunState; `state.train.learner` is what was learnt. None if not to be kept.
       evaluation: the last one, of host arrays [M, E].
       steps: environment steps of one member.
       compile_seconds: tracing and compiling.
@@ -33,12 +35,14 @@ class Result:
       dropped: {member: iteration} of those that halving trained no further; their evaluation is of
         then.
       interrupted: whether it was stopped before the end.
+      stop_asked: whether somebody asked for that, perhaps too late.
       run_dir: where it was written, if anywhere.
+      history: {metric: {steps: values [M]}} of this process; `metric` gives it.
     """
 
     agent: Agent
     population: Population
-    state: RunState
+    state: Any
     evaluation: Evaluation
     steps: int
     compile_seconds: float
@@ -48,7 +52,24 @@ class Result:
     frozen: dict[int, int]
     dropped: dict[int, int]
     interrupted: bool
+    stop_asked: bool
     run_dir: Path | None
+    history: Mapping[str, dict[int, np.ndarray]] = field(default_factory=dict, repr=False)
+
+    def metric(self, name: str) -> tuple[np.ndarray, np.ndarray]:
+        """(steps [P], values [P, M]) of a metric, such as "episode/return" or "eval/return".
+
+        Steps are environment steps of one member. A value is NaN where there is none: no episode
+        ended, or the member had stopped. Of a run that was resumed, metrics.csv knows the rest.
+
+        Raises:
+          UsageError: there is no such metric.
+        """
+        if self.run_dir is not None:
+            return read_metric(self.run_dir, name)
+        choose("metric", name, self.history)
+        points = self.history[name]
+        return np.array(list(points), int), np.stack(list(points.values()))
 
     @property
     def returns(self) -> np.ndarray:
@@ -101,6 +122,13 @@ def scores_of(returns: npt.ArrayLike, frozen: Iterable[int]) -> np.ndarray:
 def swept_values(population: Population) -> dict[str, list[float]]:
     """The hyperparameters that differ between configurations, name -> [C], as they were written."""
     return {name: [short(v) for v in x] for name, x in population.swept().items()}
+
+
+def labels(population: Population, prefix: str = "") -> list[str]:
+    """What is swept, in words, of each configuration: "learning_rate=0.001", [C]; of one, ""."""
+    columns = swept_values(population)
+    word = lambda c: ", ".join(f"{prefix}{name}={x[c]}" for name, x in columns.items())
+    return [word(c) for c in range(population.configurations)]
 
 
 def short(value: Any) -> float:

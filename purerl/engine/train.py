@@ -4,7 +4,9 @@ Axes: C configurations.
 """
 
 import contextlib
-from collections.abc import Mapping, Sequence
+import fcntl
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Literal, NamedTuple
@@ -31,7 +33,7 @@ from purerl.engine.record import (
     sweep_of,
     write_json,
 )
-from purerl.engine.result import Result
+from purerl.engine.result import Result, labels
 from purerl.envs import check_params
 from purerl.errors import UsageError, positive, whole
 from purerl.types import Agent
@@ -83,6 +85,10 @@ def planned(
     Raises:
       UsageError: for what cannot be.
     """
+    if hparams is not None and type(hparams) is not type(agent.hparams):
+        known, given = type(agent.hparams), type(hparams)
+        name = lambda kind: f"{kind.__module__}.{kind.__qualname__}"
+        raise UsageError(f"hparams: are {name(given)}; those of the agent are {name(known)}")
     members = population(agent.hparams if hparams is None else hparams, seeds)
     check_bounds(members)
     check_params(agent.env, members.hparams.env_params)
@@ -95,16 +101,25 @@ def planned(
         agent, total_steps, eval_every, checkpoint_every, log_every,
         halve=members.configurations if halving else 1,
     )  # fmt: skip
+    if pbt and plan.selections == 0:
+        raise UsageError(
+            f"eval_every={eval_every}: pbt=True selects at evaluations, and there is none between"
+            " the first gradient step and the end"
+        )
     positive("eval_episodes", whole("eval_episodes", eval_episodes))
-    positive("population_batch", 1 if population_batch is None else population_batch)
+    if population_batch is not None:
+        population_batch = whole("population_batch", population_batch)
+        positive("population_batch", population_batch)
     where = place(
         members.size, devices, data_parallel, population_batch, HALVING_GROUPS if halving else 1,
         agent.cpu_batch,
     )  # fmt: skip
     check_sharing(where, agent)
     check_loggers([logger for logger in loggers if isinstance(logger, str)], saves)
-    # The state is there twice where members change places, and where a CPU saves it.
-    copies = 2 if halving or pbt or (saves and jax.default_backend() == "cpu") else 1
+    # The state is there twice where members change places, and where a copy that is saved is on the
+    # devices: those of a CPU, or several processes'.
+    kept = saves and (jax.default_backend() == "cpu" or jax.process_count() > 1)
+    copies = 2 if halving or pbt or kept else 1
     check_memory(where, agent, members, copies=copies)
     return Planned(members, plan, where, copies)
 
@@ -128,6 +143,7 @@ def train(
     population_batch: int | None = None,
     loggers: Sequence[str | Logger] = (),
     progress: bool = False,
+    keep_state: bool = True,
     notes: Mapping[str, Any] = MappingProxyType({}),
 ) -> Result:
     """Train every configuration with every seed, in one compiled program.
@@ -157,6 +173,7 @@ def train(
       loggers: other places for the metrics besides metrics.csv: names in LOGGERS, which need a
         run_dir, or Loggers of your own.
       progress: print a header, a progress line and the closing table.
+      keep_state: give the Result the members' state; without, nothing is copied for it at the end.
       notes: entries of config.json besides the settings.
 
     Raises:
@@ -173,6 +190,7 @@ def train(
         population_batch=population_batch, loggers=loggers, saves=path is not None,
     )  # fmt: skip
     total_steps, eval_episodes = int(total_steps), int(eval_episodes)
+    population_batch = population_batch if population_batch is None else int(population_batch)
     settings = describe(
         agent,
         members,
@@ -192,11 +210,18 @@ def train(
     if path is not None:
         hosts.by_first(lambda: prepare(path, settings, resume))
     writes = path if hosts.first() else None
-    opened = lambda x: open_logger(x, writes, settings) if isinstance(x, str) and writes else x
-    outputs: list[Any] = [opened(logger) for logger in loggers] if hosts.first() else []
+    # With population-based training no configuration stays what it was.
+    told = [""] if pbt else labels(members)
+
+    def opened(logger: str | Logger) -> Any:
+        if not isinstance(logger, str) or writes is None:
+            return logger
+        return open_logger(logger, writes, settings, told)
+
+    outputs: list[Any] = []
     enable_cache()
     limit = agent.env.max_episode_steps or MAX_EPISODE_STEPS
-    with Display(progress and hosts.first()) as display:
+    with Display(progress and hosts.first()) as display, held(writes):
         display.header(agent, members, plan.updates * agent.steps_per_update, where, path)
         programs = compile_programs(
             agent, where, eval_episodes, limit, jax.tree.structure(members.hparams)
@@ -204,6 +229,7 @@ def train(
         display.compiled(programs)
         try:
             check_memory(where, agent, members, programs.temporary_bytes, copies)
+            outputs += [opened(logger) for logger in loggers if hosts.first()]
         except UsageError:
             if writes and not resume:
                 _undo(writes)
@@ -213,7 +239,7 @@ def train(
             with checkpoints or contextlib.nullcontext():
                 cohort = Cohort(members, where, programs)
                 run = Run(agent, cohort, plan, display, path, checkpoints, outputs, pbt)
-                result = run.train(programs)
+                result = run.train(programs, keep_state)
         except (OSError, ValueError) as error:
             if path is None or not _is_disk(error):
                 raise
@@ -238,8 +264,9 @@ def prepare(path: Path, settings: dict[str, Any], resume: bool) -> None:
       UsageError: it exists and is not to be resumed, or it is to be and is no run or another one.
     """
     if resume:
-        # Devices may be others than before, and so may be how many share a member.
-        before = read_config(path) | {"data_parallel": settings["data_parallel"]}
+        # Devices may be others than before, how many share a member, and how many members each has.
+        free = ("data_parallel", "population_batch")
+        before = read_config(path) | {name: settings[name] for name in free}
         if wrong := differences(before, settings):
             raise UsageError(f"resume={str(path)!r}: is another configuration: {'; '.join(wrong)}")
         return
@@ -272,10 +299,29 @@ def _disk_error(path: Path, error: Exception) -> str:
 
 
 def _undo(path: Path) -> None:
-    """Leave nothing of a run directory in which nothing happened."""
-    (path / CONFIG).unlink(missing_ok=True)
-    with contextlib.suppress(OSError):
-        path.rmdir()
+    """Leave nothing of a run directory in which nothing happened; it was new or empty."""
+    shutil.rmtree(path, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def held(path: Path | None) -> Iterator[None]:
+    """Keep other processes out of a run directory, as long as this one trains in it.
+
+    Raises:
+      UsageError: another process does.
+    """
+    with contextlib.ExitStack() as stack:
+        if path is not None:
+            file = stack.enter_context((path / CONFIG).open("r+"))
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise UsageError(
+                    f"run_dir={str(path)!r}: another process is training in it"
+                ) from None
+            except OSError:  # a disk that knows no locks
+                pass
+        yield
 
 
 def _gone(path: Path | None, error: Exception) -> str:

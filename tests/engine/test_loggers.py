@@ -50,6 +50,17 @@ def test_tensorboard_writes_events(tmp_path):
     assert found["eval/return", 100] == 6.0
 
 
+def test_tensorboard_has_a_line_for_each_configuration(tmp_path):
+    """An average over hyperparameters would be of nothing."""
+    labels = ["rate=0.1", "rate=0.2"]
+    logger = open_logger("tensorboard", tmp_path, {}, labels)
+    logger.log(100, VALUES)
+    logger.close()
+    found = [scalars(tmp_path / "tensorboard" / label) for label in labels]
+    assert [x["loss/total", 100] for x in found] == [1.5, 201.5]
+    assert [x["eval/return", 100] for x in found] == [5.0, 7.0]
+
+
 class FakeWandb(types.ModuleType):
     """Remembers what it is told."""
 
@@ -68,13 +79,64 @@ class FakeWandb(types.ModuleType):
 def test_wandb_is_told(tmp_path, monkeypatch):
     fake = FakeWandb()
     monkeypatch.setitem(sys.modules, "wandb", fake)
+    monkeypatch.delenv("WANDB_PROJECT", raising=False)
+    (tmp_path / "name").mkdir()
     logger = open_logger("wandb", tmp_path / "name", {"seeds": [0]})
     logger.log(7, VALUES)
     logger.close()
     (_, init), (_, step, values), end = fake.told
     assert (init["name"], init["config"], step) == ("name", {"seeds": [0]}, 7)
+    assert (init["project"], init["resume"]) == ("purerl", "allow")
     assert values == {"loss/total": pytest.approx(2.5), "eval/return": 6.0}
     assert end == ("finish",)
+
+
+def test_wandb_goes_on_in_the_same_run_and_tells_configurations_apart(tmp_path, monkeypatch):
+    fake = FakeWandb()
+    monkeypatch.setitem(sys.modules, "wandb", fake)
+    monkeypatch.setenv("WANDB_PROJECT", "mine")
+    for _ in range(2):
+        logger = open_logger("wandb", tmp_path, {}, ["rate=0.1", "rate=0.2"])
+    logger.log(7, VALUES)
+    (_, first), (_, again), (_, _, values) = fake.told
+    assert first["id"] == again["id"]
+    assert first["project"] == "mine"
+    assert values == {
+        "loss/total/rate=0.1": 1.5, "loss/total/rate=0.2": 201.5,
+        "eval/return/rate=0.1": 5.0, "eval/return/rate=0.2": 7.0,
+    }  # fmt: skip
+
+
+def test_a_run_s_configurations_are_told_apart(tmp_path, monkeypatch):
+    """But not those of population-based training, which do not stay what they were."""
+    fake = FakeWandb()
+    monkeypatch.setitem(sys.modules, "wandb", fake)
+    agent = toys.make()
+    unit = agent.steps_per_update
+    options = {"hparams": toys.HParams(rate=[0.25, 0.5]), "seeds": 2, "loggers": ["wandb"]}
+    for pbt, names in ((False, {"eval/return/rate=0.25", "eval/return/rate=0.5"}),
+                       (True, {"eval/return"})):  # fmt: skip
+        train(agent, 4 * unit, pbt=pbt, run_dir=tmp_path / str(pbt), **options)
+        *_, (_, _, values), _ = fake.told
+        assert {name for name in values if name.startswith("eval/return")} - {
+            name for name in values if name.startswith("eval/return_sampled")
+        } == names
+
+
+def test_a_logger_that_cannot_be_opened_is_one_line(tmp_path, monkeypatch):
+    """W&B without a login, say; and nothing is left, also of the logger that was opened before."""
+
+    class LoggedOut(FakeWandb):
+        def init(self, **_):
+            raise RuntimeError("api_key not configured\n(no-tty). call wandb.login()")
+
+    monkeypatch.setitem(sys.modules, "wandb", LoggedOut())
+    with pytest.raises(UsageError) as caught:
+        train(toys.make(), 100, run_dir=tmp_path / "run", loggers=["tensorboard", "wandb"])
+    assert str(caught.value) == (
+        "logger='wandb': cannot be opened (api_key not configured (no-tty). call wandb.login())"
+    )
+    assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.parametrize(("name", "package"), [("tensorboard", "tensorboardX"), ("wandb", "wandb")])

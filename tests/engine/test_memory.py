@@ -3,6 +3,7 @@
 import re
 import sys
 
+import jax
 import numpy as np
 import pytest
 import toys
@@ -12,6 +13,7 @@ from purerl.engine import train
 from purerl.engine.memory import check_memory, memory_limit
 from purerl.engine.placement import place
 from purerl.engine.population import population
+from purerl.engine.train import planned
 
 AGENT = toys.make()
 UNIT = AGENT.steps_per_update
@@ -56,6 +58,23 @@ def test_slices_are_proposed_when_they_help(monkeypatch):
     )
     abreast = int(re.search(r"with --population-batch (\d+) this one does", said)[1])
     check_memory(place(100, 1, batch=abreast), AGENT, members, temporary=190 * abreast)
+
+
+def test_a_copy_that_is_saved_is_counted_on_several_processes(monkeypatch):
+    """Each copies its part on its devices, whatever they are; one process copies to the host."""
+    options = {
+        "seeds": 1, "hparams": None, "halving": False, "pbt": False, "eval_every": None,
+        "eval_episodes": 1, "checkpoint_every": None, "log_every": None, "devices": None,
+        "data_parallel": 1, "population_batch": None, "loggers": (),
+    }  # fmt: skip
+    copies = lambda saves: planned(AGENT, UNIT, saves=saves, **options).copies
+    assert (copies(True), copies(False)) == (2, 1)
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    assert copies(True) == 1
+    where = place(1)
+    monkeypatch.setattr(sys.modules["purerl.engine.train"], "place", lambda *_: where)
+    monkeypatch.setattr(jax, "process_count", lambda: 2)
+    assert (copies(True), copies(False)) == (2, 1)
 
 
 def test_no_limit_known_is_no_limit(monkeypatch):

@@ -1,5 +1,6 @@
 """Rows of members on a mesh: nobody is lost, nobody is doubled, and padding is never active."""
 
+import collections
 import re
 
 import jax
@@ -101,3 +102,13 @@ def test_what_is_chosen():
 def test_what_cannot_be(kwargs, message):
     with pytest.raises(UsageError, match=re.escape(message)):
         place(4, **kwargs)
+
+
+def test_every_process_has_a_part(monkeypatch):
+    """A process without a device would wait for nothing, or not know how much memory it has."""
+    Device = collections.namedtuple("Device", ["platform", "process_index"])
+    monkeypatch.setattr(jax, "devices", lambda: [Device("cpu", i // 2) for i in range(4)])
+    monkeypatch.setattr(jax, "process_count", lambda: 2)
+    said = "devices=2: leaves 1 of 2 processes without any; there are 4, in the order of processes"
+    with pytest.raises(UsageError, match=f"^{said}$"):
+        place(8, devices=2)

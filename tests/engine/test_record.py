@@ -122,13 +122,18 @@ def test_metrics_are_tidy(tmp_path):
         "step": "10", "member": "2", "seed": "7", "rate": "0.25", "bad": "0",
         "env_params.bonus": "1.5", "metric": "episode/return", "value": "",
     }  # fmt: skip
-    steps, values = read_metric(tmp_path, "episode/return", 4)
+    steps, values = read_metric(tmp_path, "episode/return")
     assert steps.tolist() == [10, 20]
     expected = np.stack([metrics(10)["episode/return"], metrics(20)["episode/return"]])
     np.testing.assert_allclose(values, expected, rtol=1e-6)
-    none, empty = read_metric(tmp_path, "eval/return", 4)
-    assert none.shape == (0,)
-    assert empty.shape == (0, 4)
+    assert read_metric(str(tmp_path), "loss/total")[1].shape == (2, 4)
+    with pytest.raises(UsageError) as caught:
+        read_metric(tmp_path, "eval/return")
+    assert str(caught.value) == (
+        f"metric='eval/return': metrics.csv in {str(tmp_path)!r} has episode/return, loss/total"
+    )
+    with pytest.raises(UsageError, match=r"has no metrics.csv \(No such file or directory\)$"):
+        read_metric(tmp_path / "none", "eval/return")
 
 
 def test_large_seeds_and_steps_keep_their_digits(tmp_path):

@@ -13,9 +13,12 @@ import pytest
 import toys
 
 from purerl import UsageError
-from purerl.engine import train
+from purerl.agents import ppo
+from purerl.engine import cohort, train
+from purerl.engine.checkpoint import Checkpoints
 from purerl.engine.plan import Plan
 from purerl.engine.record import MetricsFile, read_metric
+from purerl.engine.train import held
 
 AGENT = toys.make()
 UNIT = AGENT.steps_per_update
@@ -69,6 +72,19 @@ def test_every_stop_is_made_and_none_besides(evals, saves, logs):
         ({"eval_every": 7.5}, "eval_every=7.5: must be a whole number"),
         ({"total_steps": float("inf")}, "total_steps=inf: must be a whole number"),
         ({"loggers": ["wandb"]}, "run_dir=None"),
+        ({"total_steps": "1e6"}, "total_steps='1e6': must be a whole number"),
+        ({"seeds": 2.5}, "seeds=2.5: must be a whole number"),
+        ({"devices": 1.5}, "devices=1.5: must be a whole number"),
+        ({"data_parallel": "al"}, "data_parallel='al': must be a whole number"),
+        ({"population_batch": 2.5}, "population_batch=2.5: must be a whole number"),
+        (
+            {"hparams": ppo.HParams()},
+            "hparams: are purerl.agents.ppo.HParams; those of the agent are toys.HParams",
+        ),
+        (
+            {"hparams": toys.HParams(rate=[0.1, 0.2]), "pbt": True, "eval_every": 0},
+            "eval_every=0: pbt=True selects at evaluations, and there is none between",
+        ),
     ],
 )
 def test_what_cannot_be_is_refused_before_compiling(options, message, nothing_compiles):
@@ -145,15 +161,92 @@ def test_a_run_writes_what_it_says(run):
     assert names >= {"config.json", "metrics.csv", "curve.png", "checkpoint"}
     assert {p.name for p in (path / "checkpoint").iterdir()} == {"5", "10"}
     assert (path / "curve.png").read_bytes().startswith(b"\x89PNG")
-    steps, _ = read_metric(path, "toy/one", 2)
-    assert steps.size == 0
-    steps, sums = read_metric(path, "toy/one_sum", 2)
+    with pytest.raises(UsageError, match=r"^metric='toy/one': metrics.csv in .* has .*toy/one_sum"):
+        read_metric(path, "toy/one")
+    steps, sums = read_metric(path, "toy/one_sum")
     assert (steps / UNIT).tolist() == [2, 3, 4, 5, 6, 8, 9, 10]
     assert sums[:, 0].tolist() == np.diff([0, 2, 3, 4, 5, 6, 8, 9, 10]).tolist()
-    steps, scores = read_metric(path, "eval/return", 2)
+    steps, scores = read_metric(path, "eval/return")
     assert (steps / UNIT).tolist() == [3, 6, 9, 10]
     np.testing.assert_allclose(scores[-1], result.returns, rtol=1e-6)
     assert not {"episode/return_sum", "frozen"} & set((path / "metrics.csv").read_text().split(","))
+
+
+def test_a_result_has_its_curves(run):
+    """Those of a run without a directory, to the digits that metrics.csv has."""
+    _, result = run
+    options = {"eval_every": 3 * UNIT, "eval_episodes": 5, "log_every": 2 * UNIT,
+               "checkpoint_every": 5 * UNIT}  # fmt: skip
+    alone = train(AGENT, 10 * UNIT + 2, seeds=[4, 2], **options)
+    for name in ("eval/return", "episode/return", "toy/one_sum"):
+        steps, values = alone.metric(name)
+        of_file, same = result.metric(name)
+        assert steps.tolist() == of_file.tolist()
+        np.testing.assert_allclose(values, same, rtol=1e-6)
+    np.testing.assert_allclose(alone.metric("eval/return")[1][-1], alone.returns, rtol=1e-6)
+    with pytest.raises(UsageError, match=r"^metric='eval/returns': must be one of "):
+        alone.metric("eval/returns")
+
+
+def test_a_state_that_is_not_wanted_is_not_copied(monkeypatch):
+    """Three members in four rows: theirs would be a copy of all, for which there may be no room."""
+
+    def take(*_):
+        raise AssertionError("copied")
+
+    monkeypatch.setattr(cohort, "_take", take)
+    result = train(AGENT, 2 * UNIT, seeds=3, devices=2, keep_state=False)
+    assert result.state is None
+    assert np.isfinite(result.returns).all()
+    with pytest.raises(AssertionError, match="copied"):
+        train(AGENT, 2 * UNIT, seeds=3, devices=2)
+
+
+def test_what_is_restored_finds_room(tmp_path, monkeypatch):
+    """The state that a run begins with is gone by then."""
+    options = {"run_dir": tmp_path / "run", "checkpoint_every": UNIT}
+    train(AGENT, 2 * UNIT, **options)
+    restore, held = Checkpoints.restore, []
+
+    def restored(self, *arguments):
+        held.append(len([x for x in jax.live_arrays() if x.shape[1:] == (3,)]))
+        return restore(self, *arguments)
+
+    before = len([x for x in jax.live_arrays() if x.shape[1:] == (3,)])
+    monkeypatch.setattr(Checkpoints, "restore", restored)
+    train(AGENT, 2 * UNIT, resume=True, **options)
+    assert held == [before]
+
+
+def test_two_processes_do_not_train_in_one_directory(run, tmp_path):
+    """One that was left behind by a lost connection still writes there."""
+    path = shutil.copytree(run[0], tmp_path / "run")
+    options = {"seeds": [4, 2], "eval_every": 3 * UNIT, "eval_episodes": 5, "log_every": 2 * UNIT,
+               "checkpoint_every": 5 * UNIT, "run_dir": path, "resume": True}  # fmt: skip
+    before = (path / "metrics.csv").read_bytes()
+    with held(path), pytest.raises(UsageError) as caught:
+        train(AGENT, 10 * UNIT + 2, **options)
+    assert str(caught.value) == f"run_dir={str(path)!r}: another process is training in it"
+    assert (path / "metrics.csv").read_bytes() == before
+    train(AGENT, 10 * UNIT + 2, **options)
+
+
+def test_a_resumed_run_may_have_other_members_abreast(run, tmp_path):
+    path = shutil.copytree(run[0], tmp_path / "run")
+    shutil.rmtree(path / "checkpoint" / "10")
+    options = {"seeds": [4, 2], "eval_every": 3 * UNIT, "eval_episodes": 5, "log_every": 2 * UNIT,
+               "checkpoint_every": 5 * UNIT, "run_dir": path, "resume": True}  # fmt: skip
+    found = train(AGENT, 10 * UNIT + 2, population_batch=1, devices=1, **options)
+    np.testing.assert_allclose(found.returns, run[1].returns, rtol=1e-5)
+
+
+@pytest.mark.parametrize("kind", [np.int64, float])
+def test_counts_may_be_numpy_s_or_floats(kind, tmp_path):
+    counts = {"seeds": 2, "devices": 1, "population_batch": 1, "eval_episodes": 2, "eval_every": 15}
+    counts = {name: kind(value) for name, value in counts.items()}
+    result = train(AGENT, kind(2 * UNIT), run_dir=tmp_path / "run", **counts)
+    assert result.returns.shape == (2,)
+    train(AGENT, 2 * UNIT, run_dir=tmp_path / "run", resume=True, **counts)
 
 
 def test_the_result_says_what_came_of_it(run):
@@ -249,7 +342,7 @@ def test_what_is_interrupted_is_saved_before_it_is_evaluated(tmp_path, monkeypat
     monkeypatch.undo()
     (saved,) = (run_dir / "checkpoint").iterdir()
     assert 3 <= int(saved.name) < 10
-    steps, _ = read_metric(run_dir, "toy/step", 1)
+    steps, _ = read_metric(run_dir, "toy/step")
     assert steps[-1] == int(saved.name) * UNIT
     assert train(AGENT, 10 * UNIT, run_dir=run_dir, resume=True, **options).steps == 10 * UNIT
 
