@@ -3,8 +3,9 @@
 import dataclasses
 import difflib
 import functools
+import math
 from collections.abc import Callable, Iterable
-from typing import Any, Literal, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
 
 class UsageError(ValueError):
@@ -54,27 +55,36 @@ def whole(field: str, value: float) -> int:
 
 
 def check_settings(settings: Any) -> None:
-    """Check what a dataclass's types say: literals are among theirs, counts and sizes positive.
+    """Check what a dataclass's types say.
+
+    Literals are among theirs, counts and sizes positive, or as `Annotated[int, least]` says, and
+    numbers finite.
 
     Raises:
       UsageError: naming the field, its value and what is allowed.
     """
-    kinds = get_type_hints(type(settings))
+    kinds = get_type_hints(type(settings), include_extras=True)
     for field in dataclasses.fields(settings):
-        kind, value = kinds[field.name], getattr(settings, field.name)
+        kind, value, least = kinds[field.name], getattr(settings, field.name), 1
+        if get_origin(kind) is Annotated:
+            kind, least = get_args(kind)
         if get_origin(kind) is Literal:
             choose(field.name, value, get_args(kind))
         elif kind is int:
-            _count(field.name, value)
+            _count(field.name, value, least)
         elif kind == tuple[int, ...]:
             for size in value:
-                _count(field.name, size)
+                _count(field.name, size, least)
+        elif kind is float and not math.isfinite(value):
+            raise UsageError(f"{field.name}={value}: must be finite")
 
 
-def _count(field: str, value: Any) -> None:
+def _count(field: str, value: Any, least: int) -> None:
     if not isinstance(value, int):
         raise UsageError(f"{field}={value!r}: must be an int")
-    positive(field, value)
+    if value < least:
+        allowed = "must be positive" if least == 1 else f"must be at least {least}"
+        raise UsageError(f"{field}={value}: {allowed}")
 
 
 def cached[T](make: Callable[..., T]) -> Callable[..., T]:

@@ -24,6 +24,14 @@ class Experience:
     replay: Ring
 
 
+def first_round(config: Any) -> int:
+    """The round that learns first: the one after `learning_starts` steps of all environments.
+
+    config: with num_envs, unroll_length and learning_starts.
+    """
+    return -(-config.learning_starts // (config.num_envs * config.unroll_length))
+
+
 def begin(
     key: Key,
     env: Environment,

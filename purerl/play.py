@@ -63,9 +63,10 @@ def play(
     if game.stones(board) is None:
         raise UsageError(f"run_dir: is a run on {env.name}; its board cannot be shown as text")
     learner = jax.tree.map(lambda x: x[member], loaded.state.train.learner)
-    act = jax.jit(lambda key, obs: agent.act(key, learner, agent.initial_carry(1), obs, True)[0])
+    act = jax.jit(lambda key, carry, obs: agent.act(key, learner, carry, obs, True))
     see = jax.jit(env.layout.pack if isinstance(env, Revealed) else game.observe)
     step, key = jax.jit(game.play), jax.random.key(0)
+    carry = agent.initial_carry(1)
     labels = {game.label(a): a for a in range(game.num_actions)}
     yours = first == "you"
 
@@ -84,7 +85,8 @@ def play(
                 return -1
         else:
             key, now = jax.random.split(key)
-            action = int(act(now, see(board)[None])[0])
+            chosen, carry = act(now, carry, see(board)[None])
+            action = int(chosen[0])
             say(f"the agent plays {game.label(game.turned(action))}")
             if not game.legal(board)[action]:
                 say("which it may not: you win")

@@ -198,6 +198,11 @@ PRESETS: dict[str, dict[str, dict[str, Any]]] = {
             "total_steps": 10_000, "num_envs": 4, "num_updates": 4, "learning_starts": 256,
             "n_step": 3, "value_scale": 5.0, "schedule": "constant",
         },
+        "gymnax/*-MinAtar": {
+            "total_steps": 1_000_000, "v_min": 0.0, "v_max": 10.0, "latent_size": 128,
+            "hidden_sizes": (128, 128),
+        },
+        "gymnax/SpaceInvaders-MinAtar": {"v_max": 30.0},
         "game/*": {
             "total_steps": 800_000, "num_updates": 2, "batch_size": 256, "capacity": 102_400,
             "num_simulations": 32, "latent_size": 128, "hidden_sizes": (128, 128),

@@ -1,5 +1,9 @@
 """A person plays against a run in the terminal."""
 
+import dataclasses
+
+import jax
+import jax.numpy as jnp
 import pytest
 
 import purerl
@@ -50,6 +54,25 @@ def test_the_agent_may_begin_and_a_game_may_be_given_up(run):
     assert "O" in said[2]
     assert said[3].startswith("'z9': must be one of ")
     assert said[-1] == "given up"
+
+
+def test_a_policy_with_memory_remembers_the_game(run):
+    """As where it is evaluated: what it carries goes from move to move."""
+    loaded, carried = load(run), []
+
+    def act(key, learner, carry, obs, greedy):
+        jax.debug.callback(lambda x: carried.append(float(x)), carry[0])
+        action, _ = loaded.agent.act(key, learner, (), obs, greedy)
+        return action, carry + 1.0
+
+    agent = dataclasses.replace(loaded.agent, act=act, initial_carry=jnp.zeros)
+    lines = iter([f"{c}{r}" for r in (1, 2, 3) for c in "abc"] * 3)
+    play.play(
+        dataclasses.replace(loaded, agent=agent), 0, "agent", lambda _: next(lines), lambda _: None
+    )
+    jax.effects_barrier()
+    assert carried == list(range(len(carried)))
+    assert len(carried) >= 3
 
 
 def test_wrong_input_is_answered_in_one_line(run, tmp_path, capsys):

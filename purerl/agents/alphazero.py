@@ -11,7 +11,7 @@ Axes: B boards, T moves, N rows of a minibatch, A actions.
 """
 
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -33,7 +33,7 @@ class Config:
 
     num_envs: int = 128  # boards played on in parallel by one member
     unroll_length: int = 16  # moves on each board in one iteration
-    opening: int = 4  # games begin after 0 to this many random moves
+    opening: Annotated[int, 0] = 4  # games begin after 0 to this many random moves
     num_epochs: int = 2  # passes over the moves of an iteration
     num_minibatches: int = 4  # of each pass
     search: Literal["gumbel", "puct"] = "gumbel"  # how moves are found

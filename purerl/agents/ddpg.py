@@ -10,7 +10,7 @@ A action dimensions.
 """
 
 import functools
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal, NamedTuple
 
 import jax
@@ -19,9 +19,9 @@ import optax
 
 from purerl.envs import Environment, Restart
 from purerl.errors import cached, check_settings
-from purerl.experience import Experience, action_noise, begin, collect, rounds
+from purerl.experience import Experience, action_noise, begin, collect, first_round, rounds
 from purerl.networks import Network, check_actions, critics, deterministic_actor, to_env
-from purerl.ops import statistics
+from purerl.ops import batching, statistics
 from purerl.replay import Transitions, check_replay, ring
 from purerl.rollout import chances
 from purerl.spaces import Box
@@ -129,10 +129,11 @@ def _make(env: Environment, config: Config) -> Agent:
     tower: dict[str, Any] = {"hidden_sizes": config.hidden_sizes, "activation": config.activation}
     actor = deterministic_actor(env.observation_space, space, **tower)
     critic = critics(env.observation_space, space, 1, layer_norm=config.layer_norm, **tower)
-    env_action = to_env(space, squash=False)
+    env_action = to_env(space)
     num_envs, length = config.num_envs, config.unroll_length
+    normalize_obs = config.normalize_obs and isinstance(env.observation_space, Box)
     rows = config.num_updates * config.batch_size
-    first = -(-config.learning_starts // (num_envs * length))  # the round that learns first
+    first = first_round(config)  # that learns
 
     def optimizers(hparams: HParams) -> Networks:
         return Networks(
@@ -144,7 +145,7 @@ def _make(env: Environment, config: Config) -> Agent:
         params = Networks(actor.init(actor_key), critic.init(critic_key))
         adam = optimizers(hparams)
         states = Networks(adam.actor.init(params.actor), adam.critic.init(params.critic))
-        shape = env.observation_space.shape if config.normalize_obs else ()
+        shape = env.observation_space.shape if normalize_obs else ()
         # The target is a copy: the two are donated to the first iteration, each by itself.
         learner = Learner(params, jax.tree.map(jnp.copy, params), states, statistics.init(shape))
         action = jax.ShapeDtypeStruct((size,), jnp.float32)
@@ -152,7 +153,7 @@ def _make(env: Environment, config: Config) -> Agent:
         return TrainState(learner, experience)
 
     def see(learner: Learner, obs: jax.Array) -> jax.Array:
-        return statistics.normalize(learner.obs_stats, obs) if config.normalize_obs else obs
+        return statistics.normalize(learner.obs_stats, obs) if normalize_obs else obs
 
     def chance(key: Key, hparams: HParams) -> tuple[Restart, Chance]:
         """Where episodes start again, and all that is random in one iteration, leaves [R, ...]."""
@@ -179,9 +180,9 @@ def _make(env: Environment, config: Config) -> Agent:
         experience, obs, metrics = collect(
             drawn.steps, env, behave, experience, number * length, hparams.env_params, restart
         )
-        if config.normalize_obs:
+        if normalize_obs:
             stats = statistics.update(learner.obs_stats, obs)
-            learner = Learner(learner.params, learner.target, learner.opt_states, stats)
+            learner = replace(learner, obs_stats=stats)
         return learner, experience, metrics
 
     def learn(drawn: Chance, number, learner: Learner, experience: Experience, hparams: HParams):
@@ -213,8 +214,7 @@ def _make(env: Environment, config: Config) -> Agent:
             states = Networks(actor_state, critic_state)
             return Learner(params, target, states, learner.obs_stats), (loss, value, policy_loss)
 
-        by_update = lambda x: x.reshape(config.num_updates, config.batch_size, *x.shape[1:])
-        batches = jax.tree.map(by_update, batch)
+        batches = batching.split(batch, config.num_updates)
         learner, (loss, value, policy_loss) = jax.lax.scan(step, learner, batches)
         return learner, {
             "loss/critic": loss.mean(),

@@ -14,8 +14,8 @@ Axes: B environments, R rounds of K steps, N rows of a batch, U gradient steps, 
 """
 
 import functools
-from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple
+from dataclasses import dataclass, replace
+from typing import Annotated, Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -23,10 +23,11 @@ import optax
 
 from purerl.envs import Environment, Restart
 from purerl.errors import UsageError, cached, check_settings
-from purerl.experience import Experience, begin, collect, rounds
+from purerl.experience import Experience, begin, collect, first_round, rounds
 from purerl.networks import QFunction, check_q_function, check_torso, q_function
-from purerl.ops import q_learning
-from purerl.replay import Priorities, check_replay, priorities, ring
+from purerl.ops import batching, q_learning
+from purerl.replay import check_replay, draws, priorities, ring
+from purerl.replay.draws import Tree
 from purerl.rollout import chances
 from purerl.spaces import Discrete
 from purerl.types import Agent, Clock, EnvParams, Key, Magnitude, Metrics, Share, TrainState, pytree
@@ -42,7 +43,7 @@ class Config:
     num_rounds: int = 64  # rounds in one iteration
     batch_size: int = 128  # transitions of one gradient step
     capacity: int = 10_000  # steps that are kept, of all environments
-    learning_starts: int = 1_000  # environment steps before the first gradient step
+    learning_starts: int = 1_000  # environment steps before the first round that learns
     target_period: int = 50  # gradient steps between updates of the target network
     n_step: int = 1  # rewards summed before the value of what follows
     double: bool = True  # the network chooses the next action, its target values it
@@ -71,7 +72,7 @@ class HParams(NamedTuple):
     epsilon_end: Share = 0.05  # probability of a random action after exploration
     exploration_fraction: Share = 0.5  # part of the run in which it falls from 1; 0: none
     max_grad_norm: Magnitude = 10.0  # gradients are scaled down to at most this global norm
-    kappa: Magnitude = 1.0  # quantile distribution: errors up to this are squared, which blurs it
+    kappa: Annotated[float, (0.0, 1e6)] = 1.0  # quantile: squares smaller errors, which blurs it
     priority_exponent: Magnitude = 0.6  # 0 draws uniformly
     importance_exponent: Share = 0.4  # correction of what is drawn too often; 1 at the end
     reward_scale: float = 1.0  # multiplies rewards before learning
@@ -93,7 +94,7 @@ class Actor:
     """What was lived, and how often each step of it is to be drawn."""
 
     experience: Experience
-    priorities: Priorities | tuple[()]
+    priorities: Tree
 
 
 class Chance(NamedTuple):
@@ -149,7 +150,11 @@ def backup(params: Any, target: Any, batch: Batch, q: QFunction, config: Config,
 def loss(
     params: Any, goal: jax.Array, batch: Batch, q: QFunction, config: Config, kappa: Any, noise: Any
 ):
-    """Distance of the values of the actions taken from `goal` [N, Z] -> (scalar, (errors, ...))."""
+    """Distance of the values of the actions taken from `goal` [N, Z].
+
+    Returns:
+      (loss, (|error| [N], values [N, A])).
+    """
     out = q.apply(params, batch.obs, noise)
     chosen = q_learning.of_action(out, batch.action)
     if config.distribution == "categorical":
@@ -191,7 +196,7 @@ def _make(env: Environment, config: Config, q: QFunction | None) -> Agent:
     )  # fmt: skip
     num_envs, length, n = config.num_envs, config.unroll_length, config.n_step
     rows, capacity = config.num_updates * config.batch_size, config.capacity // num_envs
-    first = -(-config.learning_starts // (num_envs * length))  # the round that learns first
+    first = first_round(config)  # that learns
 
     def init(key: Key, hparams: HParams) -> TrainState:
         params_key, env_key = jax.random.split(key)
@@ -208,24 +213,20 @@ def _make(env: Environment, config: Config, q: QFunction | None) -> Agent:
     def chance(key: Key, priority: Any, params: EnvParams) -> tuple[Restart, Chance]:
         """Where episodes start again, and all that is random in one iteration, leaves [R, ...]."""
         steps_key, rows_key, noise_key = jax.random.split(key, 3)
-        number, updates = config.num_rounds, config.num_updates
-        noise_keys = jax.random.split(noise_key, (number, length + 3 * updates))
+        count = length + 3 * config.num_updates
+        noise_keys = jax.random.split(noise_key, (config.num_rounds, count))
         noise = jax.vmap(jax.vmap(q.noise))
         acting = noise(noise_keys[:, :length])
         losses = [noise(noise_keys[:, length + i :: 3]) for i in range(3)]
         restart, steps = chances(
-            steps_key, env, num_envs, (number, length), params, config.reset_mode,
+            steps_key, env, num_envs, (config.num_rounds, length), params, config.reset_mode,
             lambda key, shape: (acting, jax.random.uniform(key, (*shape, 2, num_envs))),
         )  # fmt: skip
-        if isinstance(priority, Priorities):
-            numbers = priorities.numbers(rows_key, priority, (number, rows))
-        else:
-            numbers = jax.random.bits(rows_key, (number, rows))
+        numbers = draws.numbers(rows_key, priority, (config.num_rounds, rows))
         return restart, Chance(steps, numbers, losses)
 
     def live(drawn: Chance, number, learner: Learner, actor: Actor, restart, hparams, clock):
         """K steps of every environment, into the ring."""
-        priority = actor.priorities
         share = number / (clock.total * config.num_rounds)
         epsilon = q_learning.linear_epsilon(
             share, hparams.exploration_fraction, hparams.epsilon_end
@@ -240,23 +241,15 @@ def _make(env: Environment, config: Config, q: QFunction | None) -> Agent:
         experience, _, metrics = collect(
             drawn.steps, env, behave, actor.experience, number * length, hparams.env_params, restart
         )
-        if isinstance(priority, Priorities):
-            priority = priorities.insert(priority, capacity, number * length, length, n)
-        learner = Learner(learner.params, learner.target, learner.opt_state, epsilon)
-        return learner, Actor(experience, priority), metrics
+        tree = draws.insert(actor.priorities, capacity, number * length, length, n)
+        return replace(learner, epsilon=epsilon), Actor(experience, tree), metrics
 
     def learn(drawn: Chance, number, learner: Learner, actor: Actor, hparams, clock):
-        """U gradient steps on rows drawn at once; found: their index and priorities, if any."""
-        replay, priority = actor.experience.replay, actor.priorities
+        """U gradient steps on rows drawn at once; found: their index and errors."""
+        replay, share = actor.experience.replay, clock.step / clock.total
         time = (number + 1) * length  # steps of each environment that are in the ring
-        if isinstance(priority, Priorities):
-            chosen = priorities.draw(drawn.numbers, priority, capacity, time)
-            index, share = chosen.index, clock.step / clock.total
-            beta = hparams.importance_exponent + (1.0 - hparams.importance_exponent) * share
-            items = num_envs * ring.count(replay, time, n)
-            weight = priorities.importance(chosen, items, beta)
-        else:
-            index, weight = ring.uniform(drawn.numbers, replay, time, n), jnp.ones(rows)
+        beta = hparams.importance_exponent + (1.0 - hparams.importance_exponent) * share
+        index, weight = draws.draw(drawn.numbers, replay, actor.priorities, time, n, beta)
         batch = ring.transitions(replay, index, n, hparams.discount)
         batch = Batch(*batch, weight)._replace(reward=batch.reward * hparams.reward_scale)
         adam = optimizer(config, hparams, clock)
@@ -265,8 +258,8 @@ def _make(env: Environment, config: Config, q: QFunction | None) -> Agent:
             batch, noise, count = now
             params, target = learner.params, learner.target
             goal = backup(params, target, batch, q, config, noise[:2])
-            gradient = jax.grad(loss, has_aux=True)
-            grads, (errors, values) = gradient(
+            gradient = jax.value_and_grad(loss, has_aux=True)
+            (total, (errors, values)), grads = gradient(
                 params, goal, batch, q, config, hparams.kappa, noise[2]
             )
             updates, opt_state = adam.update(grads, learner.opt_state, params)
@@ -276,24 +269,18 @@ def _make(env: Environment, config: Config, q: QFunction | None) -> Agent:
                 lambda: optax.incremental_update(params, target, hparams.target_rate),
                 lambda: target,
             )
-            return Learner(params, target, opt_state, learner.epsilon), (errors, values)
+            return Learner(params, target, opt_state, learner.epsilon), (total, errors, values)
 
-        by_update = lambda x: jnp.swapaxes(x.reshape(-1, config.num_updates, *x.shape[1:]), 0, 1)
         counts = (number - first) * config.num_updates + 1 + jnp.arange(config.num_updates)
-        now = jax.tree.map(by_update, batch), drawn.noise, counts
-        learner, (errors, values) = jax.lax.scan(step, learner, now)
-        found = ()
-        if isinstance(priority, Priorities):
-            error = jnp.swapaxes(errors, 0, 1).reshape(-1)
-            found = index, (error + 1e-6) ** hparams.priority_exponent
-        return learner, found, {"loss/q": errors.mean(), "value/mean": values.mean()}
+        now = batching.strided(batch, config.num_updates), drawn.noise, counts
+        learner, (losses, errors, values) = jax.lax.scan(step, learner, now)
+        found = draws.judged(actor.priorities, index, errors, hparams.priority_exponent)
+        terms = {"loss/q": losses, "value/error": errors, "value/mean": values}
+        return learner, found, {name: x.mean() for name, x in terms.items()}
 
     def remember(actor: Actor, found, learned: jax.Array):
-        if not isinstance(actor.priorities, Priorities):
-            return actor
-        index, error = found
-        priority = priorities.update(actor.priorities, capacity, index, error, learned)
-        return Actor(actor.experience, priority)
+        tree = draws.remember(actor.priorities, capacity, found, learned)
+        return replace(actor, priorities=tree)
 
     def update(
         key: Key, state: TrainState, hparams: HParams, clock: Clock

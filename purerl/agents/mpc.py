@@ -31,7 +31,7 @@ import optax
 
 from purerl.envs import Environment, Restart, Revealed, VectorState, reset_batch
 from purerl.errors import UsageError, cached, check_settings
-from purerl.experience import begin, rounds
+from purerl.experience import begin, first_round, rounds
 from purerl.networks import Ensemble, Network, check_actions, gaussian_ensemble, to_env
 from purerl.networks.torsos import flatten
 from purerl.ops import cem, statistics
@@ -234,6 +234,15 @@ def examples(batch: Transitions, rank: int) -> Examples:
     return Examples(x, y, jnp.concatenate(known, -1))
 
 
+def standardized(
+    inputs: statistics.Running, outputs: statistics.Running, rows: Examples
+) -> Examples:
+    """Examples in deviations from their mean. What is learnt is not clipped: a reward that is rare
+    is many deviations out."""
+    x, y = statistics.normalize(inputs, rows.x), statistics.normalize(outputs, rows.y, jnp.inf)
+    return Examples(x, y, rows.known)
+
+
 def likelihood_loss(params: Ensemble, batch: Examples, model: Network, bound_coef: Any):
     """-log N(y; mu(x), sigma^2(x)) a number, and the bounds' pull -> (scalar, rms error of mu).
 
@@ -265,12 +274,12 @@ def _make(env: Environment, config: Config) -> Agent:
     known: Any = env if learned else Revealed(env)  # with the layout of its state, if revealed
     env = known
     assert isinstance(space, Box)
-    env_action = to_env(space, squash=False)
+    env_action = to_env(space)
     num_envs, length, size = config.num_envs, config.unroll_length, space.low.size
     width = math.prod(env.observation_space.shape)
     rows = config.num_updates * config.ensemble * config.batch_size
     # The round after which the model learns first; until then actions are random.
-    first = -(-config.learning_starts // (num_envs * length)) - 1
+    first = first_round(config) - 1
     model = gaussian_ensemble(
         width + size, width + 1, config.ensemble, hidden_sizes=config.hidden_sizes,
         activation=config.activation,
@@ -354,10 +363,7 @@ def _make(env: Environment, config: Config) -> Agent:
         drawn_rows = examples(ring.transitions(actor.replay, index, 1, 1.0), rank)
         inputs = statistics.update(learner.inputs, drawn_rows.x)
         outputs = statistics.update(learner.outputs, drawn_rows.y)
-        standard = drawn_rows._replace(
-            x=statistics.normalize(inputs, drawn_rows.x),
-            y=statistics.normalize(outputs, drawn_rows.y),
-        )
+        standard = standardized(inputs, outputs, drawn_rows)
         adam = optax.adam(learner.settings.learning_rate)
 
         def step(learning: Any, batch: Examples):
@@ -394,7 +400,7 @@ def _make(env: Environment, config: Config) -> Agent:
     steps = num_envs * length * config.num_rounds
     return Agent(
         init, update, act, initial_carry, HParams(), env, config, steps,
-        config.learning_starts if learned else 0, cpu_batch=1,
+        first * num_envs * length if learned else 0, cpu_batch=1,
     )  # fmt: skip
 
 
@@ -406,3 +412,8 @@ def check(env: Environment, config: Config) -> None:
         raise UsageError(f"elites={config.elites}: must be at most population={config.population}")
     if config.model == "learned":
         check_replay(config)
+        if not isinstance(env.observation_space, Box):
+            raise UsageError(
+                f"env={env.name!r}: model='learned' needs observations in a Box, whose change can "
+                f"be learnt, not {env.observation_space}"
+            )

@@ -14,24 +14,26 @@ N sequences, A actions, Z atoms.
 """
 
 import functools
-from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple
+from dataclasses import dataclass, replace
+from typing import Annotated, Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
 from purerl.envs import Environment, Restart
 from purerl.envs.games import Stones
 from purerl.envs.matches import Match, SelfPlay
 from purerl.errors import UsageError, cached, check_settings
-from purerl.experience import Experience, begin, collect, rounds
+from purerl.experience import Experience, begin, collect, first_round, rounds
 from purerl.networks import Model, check_torso, muzero_model
-from purerl.ops import two_hot
+from purerl.ops import batching, two_hot
 from purerl.ops.q_learning import cross_entropy
 from purerl.ops.search import Plan, outcome, plan
 from purerl.ops.unrolled import Targets, targets
-from purerl.replay import Priorities, check_replay, priorities, ring
+from purerl.replay import Steps, check_replay, draws, priorities, ring
+from purerl.replay.draws import Tree
 from purerl.rollout import chances
 from purerl.spaces import Discrete
 from purerl.types import Agent, Clock, EnvParams, Key, Magnitude, Metrics, Share, TrainState, pytree
@@ -47,7 +49,7 @@ class Config:
     num_rounds: int = 16  # rounds in one iteration
     batch_size: int = 128  # sequences of one gradient step
     capacity: int = 25_600  # steps that are kept, of all environments
-    learning_starts: int = 2_048  # environment steps before the first gradient step
+    learning_starts: int = 2_048  # environment steps before the first round that learns
     search: Literal["gumbel", "puct"] = "gumbel"  # how actions are found
     num_simulations: int = 16  # model steps for each action
     considered: int = 16  # gumbel: actions looked at, at most
@@ -56,7 +58,7 @@ class Config:
     n_step: int = 10  # rewards summed before a searched value
     prioritized: bool = False  # draw sequences whose value was wrong more often
     reanalyse: bool = False  # search again when learning, for fresh targets
-    opening: int = 4  # games: they begin after 0 to this many random moves
+    opening: Annotated[int, 0] = 4  # games: they begin after 0 to this many random moves
     atoms: int = 51  # of the distributions of values and rewards
     v_min: float = -1.0  # lowest value that they tell apart
     v_max: float = 1.0  # highest one
@@ -95,15 +97,7 @@ class Actor:
     """What was lived, and how often each step of it is to be drawn."""
 
     experience: Experience
-    priorities: Priorities | tuple[()]
-
-
-class Move(NamedTuple):
-    """What is kept of a step: the action, the searched policy [A], and the searched value."""
-
-    action: Any
-    weights: Any
-    value: Any
+    priorities: Tree
 
 
 def optimizer(config: Config, hparams: HParams, clock: Clock) -> optax.GradientTransformation:
@@ -182,7 +176,31 @@ def loss(
     return total, (errors, {
         "loss/reward": reward_loss, "loss/value": value_loss, "loss/policy": policy_loss,
         "value/mean": goal.value[0].mean(),
+        "value/outside": ((goal.value < config.v_min) | (goal.value > config.v_max)).mean(),
     })  # fmt: skip
+
+
+def goals(
+    lived: Steps, found: Plan, after: jax.Array | None, config: Config, hparams: HParams,
+    discount: jax.Array | float,
+) -> Targets:  # fmt: skip
+    """What the model should have said along sequences of K + n + 1 lived steps.
+
+    Args:
+      lived: leaves [K + n + 1, N, ...].
+      found: weights and values [K + n + 1, N, ...] of searches at these steps.
+      after: [N] the value of what followed the first truncation of each sequence, if there are any.
+      config: static settings.
+      hparams: real ones.
+      discount: gamma, or -gamma where the other player moves next.
+    """
+    next_value = found.value[1:]
+    if after is not None:
+        next_value = jnp.where(lived.truncated[:-1], after[None], next_value)
+    return targets(
+        lived.reward[:-1] * hparams.reward_scale, lived.terminated[:-1], lived.truncated[:-1],
+        found.weights[: config.model_steps + 1], next_value, config.n_step, discount,
+    )  # fmt: skip
 
 
 def make(env: Environment, config: Config = Config(), model: Model | None = None) -> Agent:
@@ -210,14 +228,14 @@ def _make(env: Environment, config: Config, model: Model | None) -> Agent:
     num_envs, length = config.num_envs, config.unroll_length
     rows, span = config.num_updates * config.batch_size, config.model_steps + config.n_step
     capacity = config.capacity // num_envs
-    first = -(-config.learning_starts // (num_envs * length))  # the round that learns first
+    first = first_round(config)  # that learns
 
     def init(key: Key, hparams: HParams) -> TrainState:
         params_key, env_key = jax.random.split(key)
         params = model.init(params_key)
         opt_state = optimizer(config, hparams, Clock(jnp.int32(0), jnp.int32(1))).init(params)
         number = lambda *shape: jax.ShapeDtypeStruct(shape, jnp.float32)
-        kept = Move(jax.ShapeDtypeStruct((), jnp.int32), number(num_actions), number())
+        kept = Plan._make([jax.ShapeDtypeStruct((), jnp.int32), number(num_actions), number()])
         experience = begin(env_key, world, num_envs, config.capacity, kept, hparams.env_params)
         discount = jnp.float32(sign * hparams.discount)
         priority = priorities.init(num_envs, capacity) if config.prioritized else ()
@@ -232,31 +250,35 @@ def _make(env: Environment, config: Config, model: Model | None) -> Agent:
         _, value = model.predict(params, model.represent(params, obs))
         return two_hot.decode(value, two_hot.support(config.v_min, config.v_max, config.atoms))
 
+    def search_again(learner: Learner, key: Key, obs: jax.Array, plans: Plan) -> Plan:
+        """Fresh plans for observations [K + n + 1, N, ...], at those that a target reads."""
+        weighed = range(config.model_steps + 1)
+        used = np.array(sorted({*weighed, *(config.n_step + k for k in weighed)}))
+        seen = obs[used]
+        found = see(learner, key, seen.reshape(-1, *seen.shape[2:]))
+        put = lambda old, new: old.at[used].set(new.reshape(seen.shape[0], -1, *old.shape[2:]))
+        return jax.tree.map(put, plans, found)
+
     def live(drawn, number, learner: Learner, actor: Actor, restart: Restart, hparams):
         """K steps of every environment, each after a search, into the ring."""
-        priority = actor.priorities
 
         def behave(key, obs):
             found = see(learner, key, obs)
-            return found.action, Move(found.action, found.weights, found.value)
+            return found.action, found
 
         experience, _, metrics = collect(
             drawn[0], world, behave, actor.experience, number * length, hparams.env_params, restart
         )
-        if isinstance(priority, Priorities):
-            priority = priorities.insert(priority, capacity, number * length, length, span)
-        return learner, Actor(experience, priority), metrics
+        tree = draws.insert(actor.priorities, capacity, number * length, length, span)
+        return learner, Actor(experience, tree), metrics
 
     def learn(drawn, number, learner: Learner, actor: Actor, hparams, clock: Clock):
-        """U gradient steps on sequences drawn at once; found: index and priorities, if any."""
-        replay, priority, (_, numbers, keys) = actor.experience.replay, actor.priorities, drawn
+        """U gradient steps on sequences drawn at once; found: their index and errors."""
+        replay, (_, numbers, keys) = actor.experience.replay, drawn
         time = (number + 1) * length  # steps of each environment that are in the ring
-        if isinstance(priority, Priorities):
-            chosen = priorities.draw(numbers, priority, capacity, time)
-            index, items = chosen.index, num_envs * ring.count(replay, time, span)
-            weight = priorities.importance(chosen, items, hparams.importance_exponent)
-        else:
-            index, weight = ring.uniform(numbers, replay, time, span), jnp.ones(rows)
+        index, weight = draws.draw(
+            numbers, replay, actor.priorities, time, span, hparams.importance_exponent
+        )
         steps = ring.sequences(replay, index, span + 1)
         final = ring.final_observations(replay, index, steps.truncated)
         adam = optimizer(config, hparams, clock)
@@ -264,22 +286,12 @@ def _make(env: Environment, config: Config, model: Model | None) -> Agent:
         def step(learner: Learner, now):
             (steps, final, weight), key = now
             by_time = lambda x: jnp.swapaxes(x, 0, 1)
-            lived = jax.tree.map(by_time, steps)  # [L, N, ...]
-            weights, value = lived.action.weights, lived.action.value
+            lived = jax.tree.map(by_time, steps)  # [K + n + 1, N, ...]
+            plans = lived.action
             if config.reanalyse:
-                obs = lived.obs.reshape(-1, *lived.obs.shape[2:])
-                found = see(learner, key, obs)
-                weights = found.weights.reshape(weights.shape)
-                value = found.value.reshape(value.shape)
-            next_value = value[1:]
-            if final is not None:
-                after = expect(learner.params, final)
-                next_value = jnp.where(lived.truncated[:-1], after[None], next_value)
-            goal = targets(
-                lived.reward[:-1] * hparams.reward_scale, lived.terminated[:-1],
-                lived.truncated[:-1], weights[: config.model_steps + 1], next_value,
-                config.n_step, learner.discount,
-            )  # fmt: skip
+                plans = search_again(learner, key, lived.obs, plans)
+            after = None if final is None else expect(learner.params, final)
+            goal = goals(lived, plans, after, config, hparams, learner.discount)
             action = lived.action.action[: config.model_steps]
             gradient = jax.grad(loss, has_aux=True)
             grads, found = gradient(
@@ -287,24 +299,16 @@ def _make(env: Environment, config: Config, model: Model | None) -> Agent:
             )
             updates, opt_state = adam.update(grads, learner.opt_state, learner.params)
             params = optax.apply_updates(learner.params, updates)
-            return Learner(params, opt_state, learner.discount), found
+            return replace(learner, params=params, opt_state=opt_state), found
 
-        # The strata of prioritised draws are spread over all updates.
-        by_update = lambda x: jnp.swapaxes(x.reshape(-1, config.num_updates, *x.shape[1:]), 0, 1)
-        now = jax.tree.map(by_update, (steps, final, weight)), keys
+        now = batching.strided((steps, final, weight), config.num_updates), keys
         learner, (errors, terms) = jax.lax.scan(step, learner, now)
-        found = ()
-        if isinstance(priority, Priorities):
-            error = jnp.swapaxes(errors, 0, 1).reshape(-1)
-            found = index, (error + 1e-6) ** hparams.priority_exponent
+        found = draws.judged(actor.priorities, index, errors, hparams.priority_exponent)
         return learner, found, {name: x.mean() for name, x in terms.items()}
 
     def remember(actor: Actor, found, learned: jax.Array):
-        if not isinstance(actor.priorities, Priorities):
-            return actor
-        index, error = found
-        priority = priorities.update(actor.priorities, capacity, index, error, learned)
-        return Actor(actor.experience, priority)
+        tree = draws.remember(actor.priorities, capacity, found, learned)
+        return replace(actor, priorities=tree)
 
     def update(
         key: Key, state: TrainState, hparams: HParams, clock: Clock
@@ -312,16 +316,12 @@ def _make(env: Environment, config: Config, model: Model | None) -> Agent:
         steps_key, rows_key, search_key = jax.random.split(key, 3)
         learner, actor = state
         # Acting sees the learner only, and the hyperparameters may have changed (PBT).
-        discount = jnp.float32(sign * hparams.discount)
-        learner = Learner(learner.params, learner.opt_state, discount)
+        learner = replace(learner, discount=jnp.float32(sign * hparams.discount))
         shape = config.num_rounds, length
         restart, steps = chances(
             steps_key, world, num_envs, shape, hparams.env_params, config.reset_mode
         )
-        if isinstance(actor.priorities, Priorities):
-            numbers = priorities.numbers(rows_key, actor.priorities, (config.num_rounds, rows))
-        else:
-            numbers = jax.random.bits(rows_key, (config.num_rounds, rows))
+        numbers = draws.numbers(rows_key, actor.priorities, (config.num_rounds, rows))
         search_keys = jax.random.split(search_key, (config.num_rounds, config.num_updates))
         drawn = steps, numbers, search_keys
         learner, actor, metrics = rounds(
@@ -347,6 +347,8 @@ def check(env: Environment, config: Config) -> None:
     check_settings(config)
     if not isinstance(env.action_space, Discrete):
         raise UsageError(f"env={env.name!r}: MuZero needs discrete actions, not {env.action_space}")
+    if isinstance(env, SelfPlay):
+        raise UsageError(f"env={env.name!r}: MuZero takes the match, and plays itself in it")
     if isinstance(env, Match) and not isinstance(env.game, Stones):
         raise UsageError(
             f"env={env.name!r}: its observations do not tell MuZero which moves may be made; "

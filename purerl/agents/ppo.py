@@ -12,6 +12,7 @@ from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
 from purerl.envs import Environment, VectorState, reset_batch
@@ -157,6 +158,11 @@ def _make(env: Environment, config: Config, policy: Policy | None) -> Agent:
     num_envs, length = config.num_envs, config.unroll_length
     # Without memory a row is one step of one environment; with it, all steps of one.
     rows, row_length = (num_envs, length) if recurrent else (num_envs * length, 1)
+    if config.normalize_advantage and config.num_minibatches == num_envs * length:
+        raise UsageError(
+            f"num_minibatches={config.num_minibatches}: leaves one step in each, whose advantage "
+            "normalize_advantage makes 0"
+        )
     if rows % config.num_minibatches:
         unit = "num_envs (with memory, whole ones)" if recurrent else "num_envs * unroll_length"
         raise UsageError(f"num_minibatches={config.num_minibatches}: must divide {unit} = {rows}")
@@ -185,7 +191,7 @@ def _make(env: Environment, config: Config, policy: Policy | None) -> Agent:
             carry, distribution, value = policy.step(params, carry, see(learner, obs), start)
             action = distribution.sample(key)
             extras = (action, distribution.log_prob(action), value)
-            return carry, policy.env_action(action), extras
+            return carry, policy.env_action(distribution.squash(action)), extras
 
         world, carry, rollout, metrics = unroll(
             rollout_key, env, behave, actor.env, actor.carry, length=length,
@@ -260,7 +266,7 @@ def _make(env: Environment, config: Config, policy: Policy | None) -> Agent:
         never = jnp.zeros(obs.shape[0], bool)
         carry, distribution, _ = policy.step(learner.params, carry, see(learner, obs), never)
         action = distribution.mode() if greedy else distribution.sample(key)
-        return policy.env_action(action), carry
+        return policy.env_action(distribution.squash(action)), carry
 
     return Agent(init, update, act, policy.initial_carry, HParams(), env, config, num_envs * length)
 
@@ -269,5 +275,8 @@ def check(env: Environment, config: Config) -> None:
     """Raise UsageError for a setting that cannot be."""
     check_settings(config)
     check_torso(config.torso, env.observation_space)
+    space = env.action_space
+    if isinstance(space, Box) and not np.issubdtype(space.dtype, np.floating):
+        raise UsageError(f"env={env.name!r}: PPO needs float actions in a Box, not {space.dtype}")
     if config.squash and not (isinstance(env.action_space, Box) and env.action_space.bounded):
         raise UsageError(f"squash=True: needs bounded continuous actions, not {env.action_space}")

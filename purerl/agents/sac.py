@@ -22,9 +22,9 @@ import optax
 
 from purerl.envs import Environment, Restart
 from purerl.errors import UsageError, cached, check_settings
-from purerl.experience import Experience, action_noise, begin, collect, rounds
+from purerl.experience import Experience, action_noise, begin, collect, first_round, rounds
 from purerl.networks import Network, check_actions, critics, tanh_normal_actor, to_env
-from purerl.ops import statistics
+from purerl.ops import batching, statistics
 from purerl.replay import Transitions, check_replay, ring
 from purerl.rollout import chances
 from purerl.spaces import Box
@@ -179,10 +179,11 @@ def _make(env: Environment, config: Config) -> Agent:
         env.observation_space, space, config.num_critics, layer_norm=config.layer_norm,
         dropout=config.dropout, **tower,
     )  # fmt: skip
-    env_action = to_env(space, squash=False)
+    env_action = to_env(space)
     num_envs, length = config.num_envs, config.unroll_length
+    normalize_obs = config.normalize_obs and isinstance(env.observation_space, Box)
     rows = config.num_updates * config.batch_size
-    first = -(-config.learning_starts // (num_envs * length))  # the round that learns first
+    first = first_round(config)  # that learns
 
     def optimizers(hparams: HParams) -> Params:
         return Params(
@@ -203,7 +204,7 @@ def _make(env: Environment, config: Config) -> Agent:
         states = Params(
             *(adam.init(p) for adam, p in zip(optimizers(hparams), params, strict=True))
         )
-        shape = env.observation_space.shape if config.normalize_obs else ()
+        shape = env.observation_space.shape if normalize_obs else ()
         # The target is a copy: the two are donated to the first iteration, each by itself.
         target = jax.tree.map(jnp.copy, params.critics)
         learner = Learner(params, target, states, statistics.init(shape))
@@ -212,7 +213,7 @@ def _make(env: Environment, config: Config) -> Agent:
         return TrainState(learner, experience)
 
     def see(learner: Learner, obs: jax.Array) -> jax.Array:
-        return statistics.normalize(learner.obs_stats, obs) if config.normalize_obs else obs
+        return statistics.normalize(learner.obs_stats, obs) if normalize_obs else obs
 
     def chance(key: Key, hparams: HParams) -> tuple[Restart, Chance]:
         """Where episodes start again, and all that is random in one iteration, leaves [R, ...]."""
@@ -242,9 +243,9 @@ def _make(env: Environment, config: Config) -> Agent:
         experience, obs, metrics = collect(
             drawn.steps, env, behave, experience, number * length, hparams.env_params, restart
         )
-        if config.normalize_obs:
+        if normalize_obs:
             stats = statistics.update(learner.obs_stats, obs)
-            learner = Learner(learner.params, learner.target, learner.opt_states, stats)
+            learner = replace(learner, obs_stats=stats)
         return learner, experience, metrics
 
     def learn(drawn: Chance, number, learner: Learner, experience: Experience, hparams: HParams):
@@ -298,9 +299,8 @@ def _make(env: Environment, config: Config) -> Agent:
                 params, states, terms = jax.lax.cond(due, ask, skip)
             return Learner(params, target, states, learner.obs_stats), (loss, value, *terms)
 
-        by_update = lambda x: x.reshape(config.num_updates, config.batch_size, *x.shape[1:])
         counts = (number - first) * config.num_updates + 1 + jnp.arange(config.num_updates)
-        now = jax.tree.map(by_update, batch), drawn.draws, counts
+        now = batching.split(batch, config.num_updates), drawn.draws, counts
         learner, (loss, value, policy_loss, entropy) = jax.lax.scan(step, learner, now)
         return learner, {
             "loss/critic": loss.mean(),

@@ -20,9 +20,9 @@ import optax
 from purerl.distributions import Categorical
 from purerl.envs import Environment, Restart
 from purerl.errors import UsageError, cached, check_settings
-from purerl.experience import Experience, begin, collect, rounds
+from purerl.experience import Experience, begin, collect, first_round, rounds
 from purerl.networks import QFunction, check_q_function, check_torso, q_function
-from purerl.ops import q_learning
+from purerl.ops import batching, q_learning
 from purerl.replay import Transitions, check_replay, ring
 from purerl.rollout import chances
 from purerl.spaces import Discrete
@@ -155,7 +155,7 @@ def _make(env: Environment, config: Config, q: QFunction | None) -> Agent:
     )  # fmt: skip
     num_envs, length = config.num_envs, config.unroll_length
     rows = config.num_updates * config.batch_size
-    first = -(-config.learning_starts // (num_envs * length))  # the round that learns first
+    first = first_round(config)  # that learns
 
     def initial_log_temperature(hparams: HParams) -> jax.Array:
         # A temperature of 0 has no logarithm, and a learner must be finite.
@@ -214,8 +214,7 @@ def _make(env: Environment, config: Config, q: QFunction | None) -> Agent:
             target = optax.incremental_update(params.critics, learner.target, hparams.target_rate)
             return Learner(params, target, opt_state), terms
 
-        by_update = lambda x: x.reshape(config.num_updates, config.batch_size, *x.shape[1:])
-        learner, terms = jax.lax.scan(step, learner, jax.tree.map(by_update, batch))
+        learner, terms = jax.lax.scan(step, learner, batching.split(batch, config.num_updates))
         return learner, {name: x.mean() for name, x in terms.items()}
 
     def update(

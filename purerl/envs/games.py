@@ -256,7 +256,7 @@ def solve(game: Game) -> Solution:
         number = jax.jit(jax.vmap(code))
         # Level by level: the boards after k moves, in how many ways, and where each move leads.
         boards, ways = np.asarray(game.start())[None], np.ones(1, np.int64)
-        ended, lost = np.zeros(1, bool), np.zeros(1, bool)
+        ended, last = np.zeros(1, bool), np.zeros(1, np.int8)  # what the last move brought
         levels, games = [], 0
         while len(boards):
             after, won, over = (np.asarray(x) for x in every(boards))
@@ -267,16 +267,16 @@ def solve(game: Game) -> Solution:
             _, first, back = np.unique(codes, return_index=True, return_inverse=True)
             child = np.zeros(may.shape, int)
             child[may] = back
-            levels.append((boards, ended, lost, may, child))
+            levels.append((boards, ended, last, may, child))
             ways = np.bincount(back, ways[row], len(first)).astype(np.int64)
-            boards, ended, lost = after[may][first], over[may][first], won[may][first]
+            boards, ended, last = after[may][first], over[may][first], won[may][first]
     values: list[np.ndarray] = []
     following = np.zeros(0)
-    for _, ended, lost, may, child in reversed(levels):
+    for _, ended, last, may, child in reversed(levels):
         best = np.full(len(ended), -2.0)
         if len(following):
             best = np.where(may, -following[child], -2.0).max(1)
-        following = np.where(ended, np.where(lost, -1.0, 0.0), best)
+        following = np.where(ended, -last.astype(float), best)  # the other is to move
         values.insert(0, following.astype(np.int8))
     whole = lambda i: np.concatenate([level[i] for level in levels])
     return Solution(whole(0), whole(1), np.concatenate(values), games)

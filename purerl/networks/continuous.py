@@ -14,7 +14,7 @@ import numpy as np
 from purerl.distributions import TanhNormal
 from purerl.errors import UsageError
 from purerl.networks.torsos import ACTIVATIONS, Dense, Head, flatten
-from purerl.spaces import Box, Space
+from purerl.spaces import Box, Discrete, Space
 from purerl.types import Key
 
 LOG_STD = (-5.0, 2.0)
@@ -65,10 +65,10 @@ def _apply(module: nn.Module, params: Any, *inputs: jax.Array, **given: Any) -> 
 
 def deterministic_actor(observation_space: Space, action_space: Box, **tower: Any) -> Network:
     """params, obs [N, ...] -> action [N, A] in [-1, 1]; keyword arguments are of `Tower`."""
-    rank, size = len(observation_space.shape), int(np.prod(action_space.shape))
+    see, size = _encoder(observation_space), int(np.prod(action_space.shape))
     module = Tower(size, gain=0.01, **tower)
     init = lambda key: module.init(key, jnp.zeros((1, _features(observation_space))))
-    return Network(init, lambda params, obs: jnp.tanh(_apply(module, params, flatten(obs, rank))))
+    return Network(init, lambda params, obs: jnp.tanh(_apply(module, params, see(obs))))
 
 
 def tanh_normal_actor(observation_space: Space, action_space: Box, **tower: Any) -> Network:
@@ -76,11 +76,11 @@ def tanh_normal_actor(observation_space: Space, action_space: Box, **tower: Any)
 
     The logarithm of the deviation moves smoothly between its bounds, LOG_STD.
     """
-    rank, size = len(observation_space.shape), int(np.prod(action_space.shape))
+    see, size = _encoder(observation_space), int(np.prod(action_space.shape))
     module = Tower(2 * size, gain=0.01, **tower)
 
     def apply(params: Any, obs: jax.Array) -> TanhNormal:
-        mean, spread = jnp.split(_apply(module, params, flatten(obs, rank)), 2, -1)
+        mean, spread = jnp.split(_apply(module, params, see(obs)), 2, -1)
         low, high = LOG_STD
         return TanhNormal(mean, low + 0.5 * (high - low) * (jnp.tanh(spread) + 1.0))
 
@@ -94,7 +94,7 @@ def critics(observation_space: Space, action_space: Box, number: int, **tower: A
     One network, mapped over parameters [E, ...], so that its products are batched. A further
     argument, a key, switches dropout on, differently in each critic.
     """
-    rank, size = len(observation_space.shape), int(np.prod(action_space.shape))
+    see, size = _encoder(observation_space), int(np.prod(action_space.shape))
     module = Tower(1, **tower)
 
     def init(key: Key) -> Any:
@@ -102,7 +102,7 @@ def critics(observation_space: Space, action_space: Box, number: int, **tower: A
         return jax.vmap(lambda key: module.init(key, x))(jax.random.split(key, number))
 
     def apply(params: Any, obs: jax.Array, action: jax.Array, key: Key | None = None) -> jax.Array:
-        x = jnp.concatenate([flatten(obs, rank), action], -1)
+        x = jnp.concatenate([see(obs), action], -1)
         if key is None:
             return jax.vmap(lambda p: _apply(module, p, x)[:, 0])(params)
         one = lambda p, key: _apply(module, p, x, rngs={"dropout": key})[:, 0]
@@ -123,4 +123,11 @@ def check_actions(name: str, space: Space, algorithm: str) -> None:
 
 
 def _features(space: Space) -> int:
-    return int(np.prod(space.shape))
+    return space.n if isinstance(space, Discrete) else int(np.prod(space.shape))
+
+
+def _encoder(space: Space) -> Callable[[jax.Array], jax.Array]:
+    """From observations [N, ...] to numbers [N, I]; one that is a name becomes one-hot."""
+    if isinstance(space, Discrete):
+        return lambda obs: jax.nn.one_hot(obs, space.n)
+    return lambda obs: flatten(obs, len(space.shape))

@@ -35,7 +35,11 @@ class Policy(NamedTuple):
         The carry of row i is made afresh before the step where start[i].
       unroll: (params, carry, obs [T, B, ...], start [T, B]) -> (carry, distribution [T, B],
         value [T, B]).
-      env_action: (distribution's action) -> the action in the environment's units.
+      env_action: (action) -> the action in the environment's units, after the distribution's own
+        `squash`.
+
+    A distribution is one of `purerl.distributions`, or anything with their `sample`, `mode`,
+    `log_prob`, `entropy` and `squash`.
     """
 
     init: Callable[[Key], Any]
@@ -159,7 +163,7 @@ def actor_critic(observation_space: Space, action_space: Space, **network: Any) 
         distribution, value = apply(params, features, method="heads")
         return carry, distribution, value
 
-    return Policy(init, initial_carry, step, unroll, to_env(action_space, module.squash))
+    return Policy(init, initial_carry, step, unroll, to_env(action_space))
 
 
 def bind(
@@ -180,21 +184,20 @@ def bind(
         distribution, value = apply(params, obs)
         return carry, distribution, value
 
-    return Policy(init, lambda batch: (), step, step, to_env(action_space, squash=False))
+    return Policy(init, lambda batch: (), step, step, to_env(action_space))
 
 
-def to_env(space: Space, squash: bool) -> Callable[[jax.Array], jax.Array]:
-    """From a distribution's action to the environment's.
+def to_env(space: Space) -> Callable[[jax.Array], jax.Array]:
+    """From a policy's action to the environment's.
 
     On a bounded Box the policy acts in [-1, 1], which is mapped onto the box and clipped to it;
-    where any bound is infinite the action is only clipped. A tanh policy squashes first.
+    where any bound is infinite the action is only clipped.
     """
     if not isinstance(space, Box):
         return lambda action: action
     shape = space.shape
 
     def env_action(action: jax.Array) -> jax.Array:
-        action = jnp.tanh(action) if squash else action
         action = action.reshape(action.shape[: action.ndim - 1] + shape)
         lift = (1,) * (action.ndim - len(shape)) + shape
         if not space.bounded:

@@ -11,7 +11,7 @@ from jax.sharding import PartitionSpec as Spec
 from purerl.types import Key
 
 DATA_AXIS = "data"
-"""Of the mesh, if there is one: the devices that share a batch."""
+"""The mesh axis over which devices share one batch, where there is a mesh."""
 
 
 def pack(tree: Any) -> tuple[dict[str, jax.Array], Callable[[dict[str, jax.Array]], Any]]:
@@ -101,6 +101,19 @@ def shuffles(key: Key, number: int, rows: int, columns: int, rounds: int = 4) ->
         return row * columns + column
 
     return jax.vmap(shuffle)(bits)
+
+
+def split(tree: Any, number: int) -> Any:
+    """Leaves [M, ...] as `number` batches, [number, M / number, ...]: neighbours together."""
+    return jax.tree.map(lambda x: x.reshape(number, -1, *x.shape[1:]), tree)
+
+
+def strided(tree: Any, number: int) -> Any:
+    """Leaves [M, ...] as `number` batches, [number, M / number, ...]: row i is in batch i % number.
+
+    Of rows drawn in strata, as by priority, every batch then has some of all.
+    """
+    return jax.tree.map(lambda x: jnp.swapaxes(x.reshape(-1, number, *x.shape[1:]), 0, 1), tree)
 
 
 def where_row(mask: jax.Array, x: jax.Array, y: jax.Array) -> jax.Array:

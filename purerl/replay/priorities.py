@@ -6,6 +6,7 @@ instead of two, so that a million leaves are seven levels deep, and a level is o
 Axes: B environments, T rows of the ring, K steps inserted, M drawn, F children of a node.
 """
 
+from dataclasses import replace
 from typing import NamedTuple
 
 import jax
@@ -19,7 +20,7 @@ BRANCHES = 8  # more are fewer levels, each with more to add up
 
 @pytree
 class Priorities:
-    """Of every row of a ring.
+    """The priority of every row of a ring, and their sums.
 
     Attributes:
       levels: float32 [B, T'], [B, T' / F], ... down to [B, <= F]: leaves, sums of F leaves, sums of
@@ -73,7 +74,7 @@ def insert(
     fresh = jnp.where(ready >= 0, highest, 0.0)
     values = jnp.concatenate([fresh, jnp.zeros(lookahead)])[-length:]
     levels = _fill(priorities.levels, length, (time + steps - values.size) % length, values)
-    return Priorities(levels, priorities.highest)
+    return replace(priorities, levels=levels)
 
 
 def numbers(key: Key, priorities: Priorities, shape: tuple[int, ...]) -> jax.Array:

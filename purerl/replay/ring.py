@@ -8,6 +8,7 @@ of a population share, so that under `vmap` a write stays one contiguous block.
 
 import functools
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import jax
@@ -109,12 +110,12 @@ def init(example: Steps, num_envs: int, capacity: int, limit: int | None) -> Rin
     return Ring(zeros(length, row.words), zeros(slots, final.words), row, final, limit)
 
 
-def check_replay(config: Any, n_step: int = 1) -> None:
+def check_replay(config: Any, lookahead: int = 1) -> None:
     """Raise UsageError for a capacity or a start of learning that cannot be, before compiling.
 
     Args:
       config: with num_envs, unroll_length, batch_size, capacity and learning_starts.
-      n_step: steps of a transition.
+      lookahead: steps that must lie behind one that is drawn.
     """
     capacity, unit = config.capacity, config.num_envs * config.unroll_length
     if capacity % unit:
@@ -123,10 +124,10 @@ def check_replay(config: Any, n_step: int = 1) -> None:
         )
     if capacity < config.batch_size:
         raise UsageError(f"capacity={capacity}: must hold a batch, batch_size={config.batch_size}")
-    least = config.num_envs * (n_step + config.unroll_length)
+    least = config.num_envs * (lookahead + config.unroll_length)
     for name in ("capacity", "learning_starts"):
         if (steps := getattr(config, name)) <= least:
-            said = f"must be above num_envs * (n_step + unroll_length) = {least}"
+            said = f"must be above num_envs * ({lookahead} + unroll_length) = {least}"
             raise UsageError(f"{name}={steps}: {said}")
 
 
@@ -144,7 +145,7 @@ def insert(ring: Ring, time: jax.Array, steps: Steps, finals: Any = None) -> Rin
     block = ring.layout.pack(jax.tree.map(by_env, steps))
     rows = write(ring.rows, block, time % ring.length)
     if ring.limit is None:
-        return Ring(rows, ring.finals, ring.layout, ring.final_layout, None)
+        return replace(ring, rows=rows)
     cut = by_env(steps.truncated)  # [B, K]
     ordinal = jnp.cumsum(cut, 1) - 1
     found = by_env(ring.final_layout.pack(finals))  # [B, F, W']
@@ -158,7 +159,7 @@ def insert(ring: Ring, time: jax.Array, steps: Steps, finals: Any = None) -> Rin
         slot = (first + i) % kept.shape[1]
         old = read(kept, slot, 1)
         kept = write(kept, jnp.where(here.any(1).reshape(-1, 1, 1), new, old), slot)
-    return Ring(rows, kept, ring.layout, ring.final_layout, ring.limit)
+    return replace(ring, rows=rows, finals=kept)
 
 
 def count(ring: Ring, time: jax.Array, lookahead: int) -> jax.Array:

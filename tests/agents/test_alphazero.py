@@ -26,6 +26,23 @@ def test_outcomes_alternate_between_the_players():
     np.testing.assert_allclose(found[:, 0], [1.0, -1.0, 1.0, 0.25, -0.25])
 
 
+@pytest.mark.parametrize(("length", "errors"), [(1, [1.0]), (2, [0.0, 1.0]), (3, [1.0, 0.0, 1.0])])
+def test_what_a_game_that_is_cut_is_worth_alternates_too(length, errors):
+    """A network that says 0.5 of every board: targets are 0.5 and -0.5, in turn from the end."""
+    even = Network(
+        lambda key: jnp.zeros(()),
+        lambda params, obs: (jnp.zeros((len(obs), 9)), jnp.full(len(obs), 0.5) + params),
+    )
+    config = Config(num_envs=8, unroll_length=length, num_minibatches=1, num_epochs=1, opening=0,
+                    num_simulations=2)  # fmt: skip
+    agent = alphazero.make(purerl.make("game/tic_tac_toe", opponent="random"), config, even)
+    hparams = agent.hparams._replace(learning_rate=0.0)
+    state = agent.init(KEY, hparams)
+    assert (state.actor.env == 0).all()  # without random moves, as asked
+    _, metrics = jax.jit(agent.update)(KEY, state, hparams, Clock(jnp.int32(0), jnp.int32(1)))
+    assert metrics["loss/value"] == pytest.approx(np.mean(errors), abs=1e-5)
+
+
 def test_the_loss_is_least_at_the_targets():
     game = games.GAMES["tic_tac_toe"]
     board = jnp.asarray([[[1, -1, 0], [0, 0, 0], [0, 0, 0]]], jnp.int8)

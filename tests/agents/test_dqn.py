@@ -278,7 +278,10 @@ CARTPOLE = "gymnax/CartPole-v1"
          "v_min=1.0: must be below v_max=-1.0"),
         (dqn, CARTPOLE, {"learning_starts": 10}, "learning_starts=10: must be above"),
         (dqn, CARTPOLE, {"n_step": 200, "capacity": 2000, "learning_starts": 5000},
-         "capacity=2000: must be above num_envs * (n_step + unroll_length) = 2010"),
+         "capacity=2000: must be above num_envs * (200 + unroll_length) = 2010"),
+        (dqn, CARTPOLE, {"distribution": "categorical", "v_max": float("inf")},
+         "v_max=inf: must be finite"),
+        (dqn, CARTPOLE, {"v_min": float("nan")}, "v_min=nan: must be finite"),
         (dqn, CARTPOLE, {"distribution": "categorical", "atoms": 1},
          "atoms=1: a distribution needs at least 2"),
         (dqn, CARTPOLE, {"torso": "cnn"}, "torso='cnn': needs observations"),
@@ -294,6 +297,13 @@ def test_settings_that_cannot_be(module, env, settings, said):
         module.make(purerl.make(env), module.Config(**settings))
     assert str(error.value).startswith(said)
     assert "\n" not in str(error.value)
+
+
+def test_errors_are_small_up_to_a_number(nothing_compiles):
+    """Divided by an infinite one, losses and gradients would be nothing."""
+    agent = dqn.make(purerl.make(CARTPOLE), dqn.Config(distribution="quantile"))
+    with pytest.raises(UsageError, match=r"^kappa=inf: must be from 0 to 1e\+06$"):
+        purerl.train(agent, 10_000, hparams=agent.hparams._replace(kappa=float("inf")))
 
 
 def test_learning_must_start_before_the_end(nothing_compiles):

@@ -20,7 +20,7 @@ from purerl.envs import Revealed, TimeStep, bare, check
 from purerl.errors import UsageError
 from purerl.networks import Ensemble, gaussian_ensemble
 from purerl.ops import statistics
-from purerl.replay import Transitions
+from purerl.replay import Index, Transitions, ring
 from purerl.spaces import Box
 from purerl.types import Clock
 
@@ -323,10 +323,14 @@ def test_what_was_seen_after_a_termination_is_not_learnt_from():
 
 
 def test_standardising_and_back():
+    """Also of a reward that is paid once in a thousand steps, 31 deviations out."""
     running = statistics.update(statistics.init((3,)), jax.random.normal(KEY, (50, 3)) * 4.0 + 1.0)
-    x = jax.random.normal(KEY, (5, 2, 3))
-    back = mpc.unstandardized(running, statistics.normalize(running, x))
-    np.testing.assert_allclose(back, x, atol=1e-5)
+    y = jax.random.normal(KEY, (5, 2, 3)).at[0, 0].set(100.0)
+    found = mpc.standardized(running, running, mpc.Examples(y, y, jnp.ones_like(y)))
+    assert jnp.abs(found.y).max() > 20.0
+    assert jnp.abs(found.x).max() == 10.0
+    back = mpc.unstandardized(running, found.y)
+    np.testing.assert_allclose(back, y, rtol=1e-5, atol=1e-5)
 
 
 @pytest.fixture(scope="module")
@@ -372,6 +376,14 @@ def test_the_replay_holds_what_was_lived(lives):
     np.testing.assert_allclose(steps.reward[:, :40], -cost[:, :40], atol=1e-3)
     assert agent.env.max_episode_steps == 8
     assert steps.truncated[:, 7::8][:, :2].all()
+    env, time = (x.ravel() for x in np.meshgrid(np.arange(len(angle)), np.arange(18)))
+    batch = ring.transitions(replay, Index(jnp.asarray(env), jnp.asarray(time)), 1, 1.0)
+    flat = lambda x: x[env, time]
+    turn = flat(speed) + 0.05 * (15.0 * jnp.sin(flat(angle)) + 3.0 * flat(torque))
+    turn = jnp.clip(turn, -8.0, 8.0)
+    after = flat(angle) + 0.05 * turn
+    wanted = jnp.stack([jnp.cos(after), jnp.sin(after), turn], -1) - flat(steps.obs)
+    np.testing.assert_allclose(mpc.examples(batch, 1).y[:, :3], wanted, atol=1e-4)
 
 
 @pytest.mark.slow

@@ -10,11 +10,12 @@ import pytest
 import purerl
 from purerl.agents import muzero
 from purerl.agents.muzero import Config
-from purerl.envs.matches import SelfPlay
 from purerl.networks import Model
 from purerl.ops import two_hot
 from purerl.ops.q_learning import cross_entropy
+from purerl.ops.search import Plan
 from purerl.ops.unrolled import Targets
+from purerl.replay import Steps
 from purerl.types import Clock
 
 KEY = jax.random.key(0)
@@ -116,15 +117,142 @@ def test_it_finds_the_better_action():
     assert (action == 1).all()
 
 
-def test_reanalysed_targets_are_searched_afresh():
-    """With nothing learnt between, both are searches of one network: only the noise differs."""
-    still = muzero.HParams(learning_rate=0.0, weight_decay=0.0)
-    env = purerl.make("probe/policy")
-    *_, old = trained(env, CONFIG, 8, still)
-    fresh = replace(CONFIG, reanalyse=True)
-    *_, new = trained(env, fresh, 8, still)
-    assert new["loss/policy"] == pytest.approx(float(old["loss/policy"]), rel=0.1)
-    assert new["value/mean"] == pytest.approx(float(old["value/mean"]), abs=0.05)
+@pytest.mark.parametrize("reanalyse", [False, True])
+@pytest.mark.parametrize("n_step", [1, 3])
+def test_reanalysed_targets_are_searched_afresh(reanalyse, n_step):
+    """What was found when the steps were lived, spoilt in the replay, is not learnt from."""
+    config = replace(CONFIG, reanalyse=reanalyse, n_step=n_step)
+    hparams = muzero.HParams(learning_rate=0.0, weight_decay=0.0, discount=0.5)
+    agent, state, _ = trained(purerl.make("probe/truncation"), config, 7, hparams)
+    lived = state.actor.experience
+    layout = lived.replay.layout
+    steps = layout.unpack(lived.replay.rows)
+    plans = steps.action._replace(
+        weights=jnp.zeros_like(steps.action.weights).at[..., 0].set(0.5),
+        value=jnp.full_like(steps.action.value, config.v_max),
+    )
+    rows = layout.pack(steps._replace(action=plans))
+    spoilt = replace(lived, replay=replace(lived.replay, rows=rows))
+    clock, update = Clock(jnp.int32(7), jnp.int32(8)), jax.jit(agent.update)
+    before, after = (
+        update(KEY, state._replace(actor=replace(state.actor, experience=x)), hparams, clock)[1]
+        for x in (lived, spoilt)
+    )
+    for name in ("value/mean", "loss/value", "loss/policy"):
+        assert np.isclose(before[name], after[name], rtol=1e-5) == reanalyse, name
+
+
+@pytest.mark.parametrize("n_step", [1, 2, 4])
+def test_goals_are_of_the_steps_that_follow(n_step):
+    """Against a loop over one sequence after another: returns up to an end, a cut or n steps."""
+    config, rng = replace(CONFIG, n_step=n_step, model_steps=3), np.random.default_rng(n_step)
+    k, rows = config.model_steps, 40
+    length = k + n_step + 1
+    reward, value = rng.normal(size=(2, length, rows)).astype(np.float32)
+    after = rng.normal(size=rows).astype(np.float32)
+    weights = rng.dirichlet([1.0, 1.0], (length, rows)).astype(np.float32)
+    ended = rng.random((length, rows))
+    terminated, truncated = ended < 0.15, ended > 0.85
+    truncated &= truncated.cumsum(0) == 1  # the first, whose final observation is kept
+    hparams, gamma = muzero.HParams(reward_scale=2.0), -0.5
+    nothing = jnp.zeros((length, rows))
+    lived = Steps(nothing, nothing, *map(jnp.asarray, (reward, terminated, truncated)))
+    plans = Plan(nothing, jnp.asarray(weights), jnp.asarray(value))
+    found = muzero.goals(lived, plans, jnp.asarray(after), config, hparams, gamma)
+
+    for i in range(rows):
+        over = cut = False
+        for j in range(k + 1):
+            if over or cut:
+                assert (found.policy_mask[j, i], found.value_mask[j, i]) == (0, 0 if cut else 1)
+                assert found.value[j, i] == 0
+                continue
+            total, discount = 0.0, 1.0
+            for t in range(j, j + n_step):
+                total += discount * 2.0 * reward[t, i]
+                discount *= 0.0 if terminated[t, i] else gamma
+                if terminated[t, i] or truncated[t, i]:
+                    break
+            total += discount * (after[i] if truncated[t, i] else value[t + 1, i])
+            assert found.value[j, i] == pytest.approx(total, abs=1e-5)
+            assert found.value_mask[j, i] == found.policy_mask[j, i] == 1
+            np.testing.assert_array_equal(found.weights[j, i], weights[j, i])
+            if j < k:
+                assert found.reward[j + 1, i] == pytest.approx(2.0 * reward[j, i])
+                assert found.reward_mask[j + 1, i] == 1
+            over, cut = bool(terminated[j, i]), bool(truncated[j, i])
+    assert found.reward_mask[0].sum() == 0
+
+
+@pytest.mark.parametrize(("discount", "better"), [(1.0, 0), (-1.0, 1)])
+def test_a_search_is_for_whoever_moves(discount, better):
+    """What is good for the other is bad in a game: the same values, the other way round."""
+    config = Config(num_simulations=16, atoms=21, value_scale=5.0)
+    support = two_hot.support(config.v_min, config.v_max, config.atoms)
+    coded = lambda x: 1e2 * two_hot.encode(x, support)
+
+    def dynamics(params, latent, action):
+        after = jnp.where(action == 0, 0.9, -0.9)
+        return after[:, None], coded(jnp.zeros(len(action)))
+
+    model = Model(
+        init=lambda key: (),
+        represent=lambda params, obs: jnp.zeros((len(obs), 1)),
+        dynamics=dynamics,
+        predict=lambda params, latent: (jnp.zeros((len(latent), 2)), coded(latent[:, 0])),
+    )
+    obs = jnp.zeros((4, 1))
+    found = muzero.look_ahead((), KEY, obs, None, model, config, discount, explore=False)
+    assert (found.action == better).all()
+
+
+def test_each_error_counts_by_its_weight_where_it_has_a_meaning():
+    """The loss against a loop over the steps; the latent state only counts them."""
+    config = replace(CONFIG, model_steps=2)
+    k, rows, atoms, rng = config.model_steps, 6, config.atoms, np.random.default_rng(0)
+    support = two_hot.support(config.v_min, config.v_max, atoms)
+    code = lambda x: two_hot.encode(x, support)
+    random = lambda *shape: jnp.asarray(rng.normal(size=(k + 1, rows, *shape)), jnp.float32)
+    rewards, values, policies = random(atoms), random(atoms), random(ACTIONS)
+    at = lambda latent: latent[0, 0].astype(jnp.int32)
+    model = Model(
+        init=lambda key: (),
+        represent=lambda params, obs: jnp.zeros((rows, 1)),
+        dynamics=lambda params, latent, action: (latent + 1.0, rewards[at(latent) + 1]),
+        predict=lambda params, latent: (policies[at(latent)], values[at(latent)]),
+    )
+    masks = jnp.asarray(rng.integers(0, 2, (3, k + 1, rows)), jnp.float32)
+    weights = jnp.asarray(rng.dirichlet([1.0] * ACTIONS, (k + 1, rows)), jnp.float32)
+    goal = Targets(jnp.clip(random(), -1, 2), jnp.clip(random(), -1, 2), weights, *masks)
+    weight = jnp.asarray(rng.random(rows), jnp.float32)
+    hparams, action = muzero.HParams(value_coef=0.5), jnp.zeros((k, rows), jnp.int32)
+    total, (errors, terms) = muzero.loss(
+        (), jnp.zeros(rows), action, goal, model, config, hparams, weight
+    )
+    sums = {"reward": 0.0, "value": 0.0, "policy": 0.0}
+    for j in range(k + 1):
+        parts = {
+            "reward": (goal.reward_mask[j], cross_entropy(rewards[j], code(goal.reward[j]))),
+            "value": (goal.value_mask[j], cross_entropy(values[j], code(goal.value[j]))),
+            "policy": (goal.policy_mask[j], cross_entropy(policies[j], goal.weights[j])),
+        }
+        for name, (mask, losses) in parts.items():
+            if j or name != "reward":
+                mean = np.mean(np.asarray(weight) * np.asarray(mask) * np.asarray(losses))
+                sums[name] += mean / k if j else mean
+    for name, wanted in sums.items():
+        assert terms[f"loss/{name}"] == pytest.approx(wanted, rel=1e-5)
+    assert total == pytest.approx(sums["reward"] + 0.5 * sums["value"] + sums["policy"], rel=1e-5)
+    wanted = np.abs(two_hot.decode(values[0], support) - goal.value[0])
+    np.testing.assert_allclose(errors, wanted, rtol=1e-5)
+
+
+@pytest.mark.parametrize(("limit", "some"), [(0.5, True), (2.0, False)])
+def test_values_beyond_the_support_are_reported(limit, some):
+    """They are cut off, and what lies there cannot be told apart."""
+    config = replace(CONFIG, v_min=-limit, v_max=limit)
+    *_, metrics = trained(purerl.make("probe/value"), config, 8)
+    assert (metrics["value/outside"] > 0.1) == some
 
 
 def test_a_discount_that_changes_is_planned_with():
@@ -142,9 +270,7 @@ def test_a_game_is_lived_from_both_sides():
     agent, state, metrics = trained(env, CONFIG, 6)
     assert state.learner.discount < 0
     assert state.actor.experience.env.env.shape == (4, 3, 3)
-    both = SelfPlay(env.game, CONFIG.opening)
     assert agent.env is env
-    assert both.max_episode_steps is None
     boards = jnp.asarray([[[1, -1, 1], [-1, 1, -1], [0, 0, 0]]], jnp.int8)
     obs = jnp.stack([boards == 1, boards == -1], -1)
     act = jax.jit(lambda key: agent.act(key, state.learner, (), obs, False)[0])

@@ -14,7 +14,7 @@ from flax import nnx
 
 import purerl
 from purerl.agents import ppo
-from purerl.distributions import Categorical
+from purerl.distributions import Categorical, Normal, TanhNormal
 from purerl.envs import TimeStep
 from purerl.errors import UsageError
 from purerl.networks import Policy, actor_critic, bind
@@ -614,6 +614,63 @@ def test_a_network_that_is_not_linens(make):
         states, metrics = run(SCRIPTED, TINY, 2, policy=make())
     assert np.abs(flat(states[2].learner.params) - flat(states[0].learner.params)).max() > 0
     assert max(terms["policy/ratio_error"] for terms in metrics) < SAME_RATIO
+
+
+@pytest.mark.parametrize("family", [Normal, TanhNormal])
+def test_what_is_done_is_what_the_policy_s_distribution_says(family):
+    """A squashed one of one's own acts by the tanh of what it stores, greedy and in training."""
+
+    def apply(params, obs):
+        return family(jnp.broadcast_to(params, obs.shape), jnp.full_like(obs, -20.0)), obs[..., 0]
+
+    env = Copycat()
+    policy = bind(lambda key: jnp.full(1, 0.8), apply, env.action_space)
+    config = ppo.Config(num_envs=2, unroll_length=4, num_minibatches=1, num_epochs=1)
+    agent = ppo.make(env, config, policy)
+    wanted = 2.0 * (np.tanh(0.8) if family is TanhNormal else 0.8)
+    state = agent.init(KEY, agent.hparams)
+    for greedy in (True, False):
+        action, _ = agent.act(KEY, state.learner, (), jnp.zeros((3, 1)), greedy)
+        np.testing.assert_allclose(action, wanted, rtol=1e-5)
+    hparams = agent.hparams._replace(learning_rate=0.0)
+    state, _ = jax.jit(agent.update)(KEY, state, hparams, Clock(jnp.int32(0), jnp.int32(1)))
+    np.testing.assert_allclose(state.actor.env.obs, wanted, rtol=1e-5)
+
+
+class Copycat:
+    """Shows the last action; nothing else happens."""
+
+    name, max_episode_steps, params = "test/copycat", None, {}
+    observation_space = Box.of(-2.0, 2.0, (1,))
+    action_space = Box.of(-2.0, 2.0, (1,))
+
+    def reset(self, key, params={}):
+        return jnp.zeros(1), jnp.zeros(1)
+
+    def step(self, key, state, action, params={}):
+        flag = jnp.bool_(False)
+        return action, TimeStep(action, jnp.float32(0.0), flag, flag)
+
+
+class Bits(Copycat):
+    """Actions that are integers in a Box."""
+
+    name = "test/bits"
+    action_space = Box.of(0, 1, (2,), np.int32)
+
+
+def test_integers_in_a_box_are_not_continuous():
+    """Cut off they would be 1 only at the very end of the range."""
+    with pytest.raises(UsageError) as caught:
+        ppo.make(Bits(), TINY)
+    assert str(caught.value) == "env='test/bits': PPO needs float actions in a Box, not int32"
+
+
+def test_an_advantage_of_one_step_cannot_be_normalised():
+    config = ppo.Config(num_envs=4, unroll_length=2, num_minibatches=8)
+    with pytest.raises(UsageError, match=r"^num_minibatches=8: leaves one step in each, whose adv"):
+        ppo.make(SCRIPTED, config)
+    ppo.make(SCRIPTED, dataclasses.replace(config, normalize_advantage=False))
 
 
 # What cannot be -----------------------------------------------------------------------------------

@@ -555,11 +555,47 @@ def test_the_ends_of_the_bounds_are_allowed():
     check_bounds(population(hparams, 2))
 
 
-def test_discrete_spaces_of_integers_are_not_continuous():
-    integers = dataclasses.replace(Unbounded(), **{})
-    object.__setattr__(integers, "action_space", Discrete(3))
-    with pytest.raises(UsageError, match="needs continuous actions"):
-        td3.make(integers)
+class Integers(Walk):
+    name = "test/integers"
+    action_space = Box.of(0, 3, (1,), np.int32)
+
+
+def test_boxes_of_integers_are_not_continuous():
+    with pytest.raises(UsageError, match=r"^env='test/integers': TD3 needs continuous actions"):
+        td3.make(Integers())
+
+
+class Names(Walk):
+    """Its observation is one of five names."""
+
+    name = "test/names"
+    observation_space = Discrete(5)
+
+    def reset(self, key, params={}):
+        state, _ = super().reset(key, params)
+        return state, jnp.int32(4)
+
+    def step(self, key, state, action, params={}):
+        state, timestep = super().step(key, state, action, params)
+        return state, timestep._replace(obs=jnp.int32(3))
+
+
+@pytest.mark.parametrize("module", [sac, td3, ddpg])
+def test_an_observation_that_is_a_name_is_one_hot(module):
+    """And not normalised, as if the last were five times the first."""
+    config = module.Config(
+        num_envs=2, num_rounds=2, batch_size=4, capacity=32, learning_starts=8, hidden_sizes=(8,),
+        normalize_obs=True,
+    )  # fmt: skip
+    agent = module.make(Names(), config)
+    state = agent.init(KEY, agent.hparams)
+    first = {x.shape[-2:] for x in jax.tree.leaves(state.learner.params) if x.shape[-1:] == (8,)}
+    assert {(5, 8), (6, 8)} <= first  # of the actor, and of critics, which have the action too
+    for i in range(3):
+        clock = purerl.types.Clock(jnp.int32(i), jnp.int32(3))
+        state, metrics = jax.jit(agent.update)(KEY, state, agent.hparams, clock)
+    assert state.learner.obs_stats.mean.shape == ()
+    assert all(np.isfinite(x) for x in metrics.values())
 
 
 @pytest.mark.skipif(jax.default_backend() != "cpu", reason="of XLA's threads on a CPU")

@@ -115,6 +115,21 @@ def test_a_new_priority_is_the_error_of_its_own_row():
     assert np.unique(leaf[drawn]).size == drawn.sum()  # so that an exchange would be seen
 
 
+def test_dqn_s_loss_is_its_loss_and_its_error_its_error():
+    """L = E[(Q - y)^2] / 2 and E|Q - y|: with rewards of 0 and gamma 0, y is 0."""
+    config = dqn.Config(**REPLAY, double=False)
+    agent = dqn.make(purerl.make(CARTPOLE), config)
+    hparams = still(agent, discount=0.0, reward_scale=0.0)
+    clock = Clock(jnp.int32(FIRST), jnp.int32(100))
+    state = run(agent, hparams, FIRST)[-1]
+    bias = lambda x: 0 * x + (3.0 if x.shape == (2,) else 0.0)  # of the head: Q is 3 everywhere
+    learner = dataclasses.replace(state.learner, params=jax.tree.map(bias, state.learner.params))
+    _, metrics = jax.jit(agent.update)(KEY, state._replace(learner=learner), hparams, clock)
+    assert metrics["loss/q"] == pytest.approx(4.5)
+    assert metrics["value/error"] == pytest.approx(3.0)
+    assert metrics["value/mean"] == pytest.approx(3.0)
+
+
 def test_a_row_counts_by_its_weight():
     """That of importance sampling multiplies what is learnt of a row, not its priority."""
     q = q_function(Box.of(-1.0, 1.0, (3,)), 4, hidden_sizes=(8,))

@@ -203,6 +203,24 @@ def test_one_ply_takes_no_move_for_a_win_that_loses():
     assert int(matches._one_ply(jax.random.key(0), plain, board)) == 2
 
 
+def test_a_game_in_which_the_last_move_may_lose_is_solved():
+    """Whoever makes a line loses: then the other, who is to move, has won."""
+
+    class Misere(type(games.GAMES["tic_tac_toe"])):
+        def play(self, board, action):
+            after, won, over = super().play(board, action)
+            return after, -won.astype(jnp.int8), over
+
+    plain = games.GAMES["tic_tac_toe"]
+    game = Misere(**{f.name: getattr(plain, f.name) for f in dataclasses.fields(plain)})
+    found, usual = games.solve(game), games.solve(plain)
+    lined = np.asarray(jax.vmap(lambda b: games.in_line(b == -1, 3))(found.boards)) & found.ended
+    assert lined.sum() > 100
+    assert (found.value[lined] == 1).all()
+    assert (usual.value[lined] == -1).all()
+    assert found.value[0] == 0
+
+
 def test_a_move_that_may_not_be_made_loses():
     env = purerl.make("game/tic_tac_toe", opponent="random")
     board = jnp.asarray([[1, 0, 0], [0, -1, 0], [0, 0, 0]], jnp.int8)

@@ -9,7 +9,7 @@ import pytest
 from purerl.agents import alphazero
 from purerl.envs import games
 from purerl.networks import Network
-from purerl.ops.search import masked, plan
+from purerl.ops.search import masked, noisy, outcome, plan
 
 KEY = jax.random.key(0)
 # A network that knows nothing: even priors, values of 0.
@@ -92,6 +92,44 @@ def test_puct_explores_unless_told_otherwise():
     search = lambda explore: plan((), KEY, root, recurrent, explore=explore, **settings)
     assert len(set(search(True).action.tolist())) > 1
     assert set(search(False).action.tolist()) == {0}
+
+
+@pytest.mark.parametrize("elsewhere", [-20.0, 5.0])
+def test_noise_is_of_the_moves_that_may_be_made(elsewhere):
+    """A quarter of the prior, whatever the policy says of the others."""
+    rows, actions = 4000, 25
+    legal = jnp.zeros((rows, actions), bool).at[:, np.array([3, 7])].set(True)
+    logits = jnp.full((rows, actions), elsewhere).at[:, 3].set(4.0).at[:, 7].set(0.0)
+    prior = jax.nn.softmax(noisy(KEY, logits, legal))
+    assert prior[:, 3].mean() + prior[:, 7].mean() == pytest.approx(1.0, abs=1e-6)
+    policy = np.exp([4.0, 0.0]) / np.exp([4.0, 0.0]).sum()
+    assert prior[:, 7].mean() == pytest.approx(0.75 * policy[1] + 0.125, abs=0.01)
+    # A share of Dirichlet(a, a) has the variance 1 / (4 (2 a + 1)).
+    assert prior[:, 7].std() == pytest.approx(0.25 * np.sqrt(1 / (4 * 1.6)), rel=0.05)
+    assert noisy(KEY, logits, None).shape == (rows, actions)
+
+
+def test_puct_searches_with_noise_among_legal_moves():
+    """512 roots with nothing to be won: visits follow the prior, a quarter of which is noise."""
+    legal = jnp.zeros((512, 25), bool).at[:, :2].set(True)
+    root = (
+        jnp.full((512, 25), 5.0).at[:, 0].set(4.0).at[:, 1].set(0.0),
+        jnp.zeros(512),
+        jnp.zeros(512),
+    )
+
+    def recurrent(params, key, action, state):
+        zero = jnp.zeros(len(action))
+        return outcome(zero, zero, jnp.zeros((len(action), 25)), zero), state
+
+    search = lambda explore: plan(
+        (), KEY, root, recurrent, legal=legal, search="puct", num_simulations=32, explore=explore
+    )
+    found, still = search(True).weights, search(False).weights
+    assert found[:, 2:].max() == 0
+    assert float(found[:, 1].mean()) == pytest.approx(0.14, abs=0.04)
+    assert np.unique(found[:, 1]).size > 5
+    assert np.unique(still[:, 1]).size == 1
 
 
 @pytest.mark.parametrize("scale", [0.0, 0.1, 1.0])
