@@ -5,8 +5,9 @@
     python -m benchmarks off_policy --only dqn | sac | replay
 
 Everything that is compared runs in one process, alternating, and is reported as the median of
-several repeats, without compiling. DQN: CartPole, 10 environments, one gradient step of 128 rows
-for every step of them, double, 64-64 networks. SAC: Pendulum, one environment, one gradient step of
+several repeats, without compiling. Ours has a device for each core, as experiments have; Rejax's
+program runs on one, whose threads use all cores. DQN: CartPole, 10 environments, one gradient step
+of 128 rows for every step of them, double, 64-64 networks. SAC: Pendulum, one environment, one gradient step of
 256 rows for every step of it, 64-64 networks; its limit is a loop of the matrix products of such a
 gradient step, forward and backward, and of nothing else. Results are kept in
 benchmarks/results/<device>/off_policy.json.
@@ -27,15 +28,12 @@ import jax
 import jax.numpy as jnp
 
 import purerl
+from benchmarks import subjects
 from benchmarks.arguments import known, parser
 from benchmarks.records import keep, provenance
 from benchmarks.timing import alternate
 from purerl.agents import dqn, sac
-from purerl.engine.cohort import Cohort
 from purerl.engine.hosts import use_cores
-from purerl.engine.placement import place
-from purerl.engine.population import population
-from purerl.engine.programs import compile_programs
 from purerl.ops.linear import linear, project
 from purerl.replay import Steps, priorities, ring
 from purerl.spaces import Box
@@ -44,28 +42,23 @@ from purerl.types import Agent, TrainState
 NUM_ENVS, BATCH = 10, 128
 
 
-def our(agent: Agent, members: int, steps: int, **hparams: float) -> Callable[[], Any]:
-    """A call that trains `members` members for `steps` environment steps each."""
-    where = place(members, cpu_batch=agent.cpu_batch)
-    chosen = agent.hparams._replace(**hparams)
-    cohort = Cohort(population(chosen, members), where, compile_programs(agent, where, 1, 1))
-    iterations = steps // agent.steps_per_update
-    cohort.advance(0, iterations, 10**6)  # so that learning has begun
-    done = [iterations]
-
-    def call() -> Any:
-        done[0] += iterations
-        return cohort.advance(done[0], iterations, 10**6)
-
-    return call
+type Timed = tuple[Callable[[], Any], int]
+"""A call that trains on, and how many environment steps of all members together it makes."""
 
 
-def rejax(name: str, members: int, steps: int, **settings: Any) -> Callable[[], Any]:
-    """A call that runs one of Rejax's algorithms for as many steps, without its evaluations."""
+def our(agent: Agent, members: int, steps: int, **hparams: float) -> Timed:
+    """Of `members` members on all devices that find work, for at least `steps` steps each."""
+    agent = dataclasses.replace(agent, hparams=agent.hparams._replace(**hparams))
+    return subjects.training(agent, members, steps, min(members, jax.device_count()))
+
+
+def rejax(name: str, members: int, steps: int, **settings: Any) -> Timed:
+    """One of Rejax's algorithms for `steps` steps of each member, without its evaluations."""
     algorithm = getattr(importlib.import_module("rejax.algos"), name).create(
         total_timesteps=10**6, eval_freq=10**6, skip_initial_evaluation=True, num_epochs=1,
         target_update_freq=1, learning_rate=1e-3, **settings,
     )  # fmt: skip
+    iterations = steps // settings["num_envs"]
     keys = jax.random.split(jax.random.PRNGKey(0), members)
     init = algorithm.init_state if members == 1 else jax.vmap(algorithm.init_state)
     states = init(keys[0] if members == 1 else keys)
@@ -74,7 +67,7 @@ def rejax(name: str, members: int, steps: int, **settings: Any) -> Callable[[], 
     def iterate(state):
         # What `train` runs between two evaluations.
         more = lambda _, state: algorithm.train_iteration(state)
-        return jax.lax.fori_loop(0, steps // settings["num_envs"], more, state)
+        return jax.lax.fori_loop(0, iterations, more, state)
 
     run = iterate if members == 1 else jax.vmap(iterate)
     compiled = jax.jit(run, donate_argnums=0).lower(states).compile()
@@ -84,10 +77,10 @@ def rejax(name: str, members: int, steps: int, **settings: Any) -> Callable[[], 
         held[0] = compiled(held[0])
         return held[0]
 
-    return call
+    return call, members * iterations * settings["num_envs"]
 
 
-def our_dqn(members: int, capacity: int, steps: int) -> Callable[[], Any]:
+def our_dqn(members: int, capacity: int, steps: int) -> Timed:
     """Ten environments, one gradient step of 128 rows for every step of them."""
     config = dqn.Config(
         num_envs=NUM_ENVS, batch_size=BATCH, capacity=capacity, activation="swish",
@@ -97,7 +90,7 @@ def our_dqn(members: int, capacity: int, steps: int) -> Callable[[], Any]:
     return our(agent, members, steps, target_rate=0.01)
 
 
-def rejax_dqn(members: int, capacity: int, steps: int) -> Callable[[], Any]:
+def rejax_dqn(members: int, capacity: int, steps: int) -> Timed:
     return rejax(
         "DQN", members, steps, env=_Five("CartPole-v1"), num_envs=NUM_ENVS, buffer_size=capacity,
         fill_buffer=1000, batch_size=BATCH, max_grad_norm=10.0, ddqn=True, polyak=0.99,
@@ -110,12 +103,12 @@ SAC = sac.Config(
 )  # fmt: skip
 
 
-def our_sac(members: int, steps: int) -> Callable[[], Any]:
+def our_sac(members: int, steps: int) -> Timed:
     """One environment, one gradient step of 256 rows for every step of it; Rejax's networks."""
     return our(sac.make(purerl.make("gymnax/Pendulum-v1"), SAC), members, steps)
 
 
-def sac_products(members: int, steps: int) -> Callable[[], Any]:
+def sac_products(members: int, steps: int) -> Timed:
     """As many gradient steps as `our_sac` takes, of which only the matrix products are left.
 
     Each kernel becomes its own gradient: so all are wanted, and none can be moved out of the loop.
@@ -170,7 +163,7 @@ def sac_products(members: int, steps: int) -> Callable[[], Any]:
     return our(dataclasses.replace(agent, init=init, update=update, act=act), members, steps)
 
 
-def rejax_sac(members: int, steps: int) -> Callable[[], Any]:
+def rejax_sac(members: int, steps: int) -> Timed:
     return rejax(
         "SAC", members, steps, env=_Five("Pendulum-v1"), num_envs=1, buffer_size=10_000,
         fill_buffer=256, batch_size=256, polyak=0.995, max_grad_norm=10.0,
@@ -230,11 +223,10 @@ def _distrax() -> types.ModuleType:
 
 def beside(
     checkout: Path | None,
-    ours: Callable[[], Callable[[], Any]],
-    theirs: Callable[[], Callable[[], Any]],
-    steps: tuple[int, int],
+    ours: Callable[[], Timed],
+    theirs: Callable[[], Timed],
     repeats: int,
-    limit: Callable[[], Callable[[], Any]] | None = None,
+    limit: Callable[[], Timed] | None = None,
 ) -> dict[str, Any]:
     """Environment steps/s over all members, ours and the peer's in turn.
 
@@ -242,33 +234,33 @@ def beside(
       checkout: of Rejax; without one only ours is run.
       ours: makes the call that is timed.
       theirs: likewise.
-      steps: of one call, of all members: ours and theirs.
       repeats: how often each is timed.
       limit: makes a call that runs only the matrix products of as many gradient steps as ours,
         where there is one of these a step.
     """
-    calls, done = {"purerl": ours()}, {"purerl": steps[0], "rejax": steps[1]}
+    timed = {"purerl": ours()}
     if checkout:
-        calls["rejax"] = theirs()
+        timed["rejax"] = theirs()
     if limit:
-        calls["products"] = limit()
-    seconds = alternate(calls, repeats)
-    speed = {name: done.get(name, steps[0]) / statistics.median(t) for name, t in seconds.items()}
+        timed["products"] = limit()
+    seconds = alternate({name: call for name, (call, _) in timed.items()}, repeats)
+    speed = {name: timed[name][1] / statistics.median(t) for name, t in seconds.items()}
     row: dict[str, Any] = {
-        f"{name}_steps_per_second": round(speed[name]) for name in done if name in speed
+        f"{name}_steps_per_second": round(x) for name, x in speed.items() if name != "products"
     }
     if limit:
         row["updates_per_second"] = round(speed["purerl"])
         row["matmul_limit_updates_per_second"] = round(speed["products"])
         row["share_of_matmul_limit"] = round(speed["purerl"] / speed["products"], 3)
     row["seconds"] = {k: [round(t, 4) for t in v] for k, v in seconds.items()}
+    row["steps"] = {name: steps for name, (_, steps) in timed.items()}
     if checkout:
         row["ratio"] = round(speed["purerl"] / speed["rejax"], 2)
     return row
 
 
 def show(name: str, row: dict[str, Any]) -> None:
-    shown = ", ".join(f"{k} {v}" for k, v in row.items() if k != "seconds")
+    shown = ", ".join(f"{k} {v}" for k, v in row.items() if k not in ("seconds", "steps"))
     print(f"{name}: {shown}", flush=True)
 
 
@@ -281,7 +273,6 @@ def dqn_rates(checkout: Path | None, steps: int, repeats: int) -> None:
             checkout,
             functools.partial(our_dqn, members, capacity, each),
             functools.partial(rejax_dqn, members, capacity, peer),
-            (members * each, members * peer),
             repeats,
         )
         about = provenance(
@@ -299,7 +290,6 @@ def sac_rates(checkout: Path | None, steps: int, repeats: int) -> None:
             checkout,
             functools.partial(our_sac, members, each),
             functools.partial(rejax_sac, members, each),
-            (members * each, members * each),
             repeats,
             functools.partial(sac_products, members, each),
         )

@@ -77,8 +77,8 @@ def ours(agent: Any):
     done = [0]
 
     def call() -> Any:
-        done[0] += ITERATIONS
-        return cohort.advance(done[0], ITERATIONS, 10**6)
+        began, done[0] = done[0], done[0] + ITERATIONS
+        return cohort.advance(began, ITERATIONS, 10**6)
 
     return call
 

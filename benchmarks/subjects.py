@@ -91,7 +91,7 @@ def training(
     cohort = Cohort(population(agent.hparams, members), where, programs)
     iterations = -(-steps // agent.steps_per_update)
     # So that learning has begun, where it waits for the replay.
-    done = [-(-agent.learning_starts // agent.steps_per_update)]
+    done = [agent.learning_starts // agent.steps_per_update + 1 if agent.learning_starts else 0]
     if done[0]:
         cohort.advance(0, done[0], 10**6)
 
