@@ -6,14 +6,15 @@
 # What purerl needs beside JAX is taken from DIR without a network, or from the package index into
 # build/gpu; what is there already is used as it is. Nothing outside this directory is changed.
 set -euo pipefail
+export PURERL_GPU_BEGAN=$(date +%s)
+called=$PWD
 cd "$(dirname "$0")/.."
 
 fail() { echo "gpu.sh: $1" >&2; exit 2; }
 
 wheels=
 if [[ ${1:-} == --wheels ]]; then
-  [[ -d ${2:-} ]] || fail "--wheels ${2:-}: is no directory"
-  wheels=$(cd "$2" && pwd)
+  wheels=$(cd "$called" && cd "${2:?}" 2>/dev/null && pwd) || fail "--wheels ${2:-}: is no directory"
   shift 2
 fi
 
@@ -44,7 +45,7 @@ if [[ -n $lacks ]]; then
   fi
   read -ra wanted <<<"$lacks"
   said=$("${install[@]}" "${wanted[@]}" 2>&1) ||
-    fail "missing wheels: $lacks; pip: $(grep '^ERROR' <<<"$said" | tail -n 1 | cut -c1-120);\
+    fail "missing wheels: $lacks; pip: $({ grep '^ERROR' <<<"$said" || echo "$said"; } | tail -n 1 | cut -c1-120);\
  pip download --no-deps -d DIR them where there is an index, then --wheels DIR"
   export PYTHONPATH="$site:$PYTHONPATH"
   lacks=$(missing)

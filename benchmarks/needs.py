@@ -27,6 +27,9 @@ tensorstore toolz treescope trimesh typeguard typing-extensions tyro uvloop
 # Each fits no other than its own version of the other, which the newest need not be.
 TOGETHER = {"mujoco": "mujoco==4.0.0", "mujoco-core": "mujoco-core==4.0.0"}
 
+# What others of these ask for; pip is not asked, so that JAX stays as it is.
+PINNED = {"gymnasium": "gymnasium>=1.1,<1.4"}
+
 
 def normal(name: str) -> str:
     """A package's name as indices compare it."""
@@ -37,7 +40,8 @@ def missing(wheels: Path | None = None) -> list[str]:
     """Requirements that are not met and have no wheel; those declared with their versions."""
     ready = {normal(path.name.split("-")[0]) for path in wheels.glob("*.whl")} if wheels else set()
     declared = tomllib.loads(PYPROJECT.read_text())["project"]["dependencies"]
-    wanted = {normal(re.split(r"[^\w.-]", text)[0]): text for text in declared} | TOGETHER
+    wanted = {normal(re.split(r"[^\w.-]", text)[0]): text for text in declared}
+    wanted |= TOGETHER | PINNED
     lacks = {name for name in IMPORTED.split() if not _met(name, wanted.get(name, name))}
     lacks |= TOGETHER.keys() if lacks & TOGETHER.keys() else set()
     return [wanted.get(name, name) for name in sorted(lacks - ready)]
@@ -48,8 +52,9 @@ def _met(name: str, requirement: str) -> bool:
         version = importlib.metadata.version(name)
     except importlib.metadata.PackageNotFoundError:
         return False
-    least = re.search(r">=([\d.]+)", requirement)
-    return least is None or _numbers(version) >= _numbers(least[1])
+    least, beyond = (re.search(rf"{sign}([\d.]+)", requirement) for sign in (">=", "<"))
+    low = least is None or _numbers(version) >= _numbers(least[1])
+    return low and (beyond is None or _numbers(version) < _numbers(beyond[1]))
 
 
 def _numbers(version: str) -> tuple[int, ...]:

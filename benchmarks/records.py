@@ -16,6 +16,7 @@ from typing import Any
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
+PACKAGES = ("purerl", "jax", "jaxlib", "flax", "optax", "gymnax", "brax")
 STUDIES = ("sac-vs-ddpg", "rainbow-vs-dqn")  # of learning: whose improvement over whom
 
 
@@ -53,9 +54,10 @@ def processor() -> str:
 
 
 def commit() -> str | None:
-    """The commit that is checked out, with "+changes" where files differ; None without git.
+    """The commit that is checked out, with "+changes" where files differ.
 
-    The results themselves do not count: a command that keeps several would change its own name.
+    Without git what PURERL_COMMIT says, or None: of a copy, only who made it knows. The results
+    themselves do not count: a command that keeps several would change its own name.
     """
     git = lambda *words: subprocess.run(
         ["git", "-C", str(ROOT), *words], check=True, capture_output=True, text=True
@@ -64,7 +66,7 @@ def commit() -> str | None:
         changed = git("status", "--porcelain", "--", ".", ":!benchmarks/results")
         return git("rev-parse", "--short=12", "HEAD") + ("+changes" if changed else "")
     except (OSError, subprocess.CalledProcessError):
-        return None
+        return os.environ.get("PURERL_COMMIT")
 
 
 def provenance(**settings: Any) -> dict[str, Any]:
@@ -73,10 +75,11 @@ def provenance(**settings: Any) -> dict[str, Any]:
 
     from purerl.version import installed
 
-    versions = {name: installed(name) for name in ("purerl", "jax", "jaxlib")}
+    versions = {name: installed(name) for name in PACKAGES}
+    backend = jax.devices()[0].client.platform_version.splitlines()[0]
     return {
         "settings": settings,
-        "versions": {**versions, "python": platform.python_version()},
+        "versions": {**versions, "python": platform.python_version(), "backend": backend},
         "device": jax.devices()[0].device_kind,
         "cores": cores(),
         "processor": processor(),

@@ -1,7 +1,5 @@
 """What can be measured: every algorithm and variant, with its tuned settings, on an environment."""
 
-import dataclasses
-import importlib
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -13,11 +11,10 @@ from purerl.engine.placement import place
 from purerl.engine.population import population
 from purerl.engine.programs import compile_programs
 from purerl.errors import UsageError
-from purerl.presets import PRESETS, VARIANTS, preset
+from purerl.presets import PRESETS
 from purerl.types import Agent
 
 CONTINUOUS = {"sac", "redq", "droq", "td3", "ddpg", "mpc", "pets"}
-OF_ENV = ("backend", "episode_length", "action_repeat")  # in a preset, what `purerl.make` is told
 SUITES = {"gymnax": "gymnax", "brax": "brax", "game": "games"}  # as experiments are named
 
 
@@ -64,14 +61,7 @@ def quick_ones(
 
 def make(agent: str, env: str) -> Agent:
     """The agent with its tuned settings."""
-    settings = preset(agent, env)
-    module = importlib.import_module(f"purerl.agents.{VARIANTS.get(agent, agent)}")
-    static = {field.name for field in dataclasses.fields(module.Config)}
-    config = module.Config(**{k: v for k, v in settings.items() if k in static})
-    world = purerl.make(env, **{k: settings[k] for k in OF_ENV if k in settings})
-    numbers = {k: v for k, v in settings.items() if k in module.HParams._fields}
-    made = module.make(world, config)
-    return dataclasses.replace(made, hparams=made.hparams._replace(**numbers))
+    return purerl.tuned(agent, env)[0]
 
 
 def training(

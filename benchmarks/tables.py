@@ -314,12 +314,27 @@ def gpu(results: Results) -> list[str]:
         for name, entry in found.items()
         if "steps_per_second" in entry
     ]
+    without = [
+        f"{machine}: `{name}` {entry['ended']}"
+        for machine, found in results.items()
+        for name, entry in found.items()
+        if entry.get("ended", "done") != "done"
+    ]
+    without += [
+        f"{machine}: `{name}` {said}"
+        for machine, found in results.items()
+        for name, said in found.get("run", {}).get("rows", {}).items()
+        if said.startswith("not run")
+    ]
     for machine, name, entry in sorted(entries, key=lambda x: (x[0], -x[2]["steps_per_second"])):
         score, memory = entry.get("score"), entry["peak_device_mb"]
         told = ""
         if score:
             seconds = score["seconds"]
-            told = f"{score['wanted']:g} " + (f"after {seconds:g} s" if seconds else "not reached")
+            last = (
+                f"not reached in {score['curve'][-1][1]:g} s" if score["curve"] else "not reached"
+            )
+            told = f"{score['wanted']:g} " + (f"after {seconds:g} s" if seconds else last)
         rows.append(
             f"| {machine} | `{name}` | {entry['settings']['members']} |"
             f" {entry['steps_per_second']:,} | {entry['compile_seconds']:.1f} |"
@@ -337,6 +352,7 @@ def gpu(results: Results) -> list[str]:
             ended = "" if tests["ended"] == "done" else f" ({tests['ended']})"
             rows += ["", f"{machine}: tests marked gpu: {tests.get('passed', 0)} passed;"]
             rows += [f"failed: {failed}{ended}."]
+    rows += ["", "Ended early, or not run:", "", *(f"- {x}" for x in without)] if without else []
     return rows
 
 
@@ -434,9 +450,8 @@ def page() -> str:
         "",
         "Written by `python -m benchmarks tables` from `benchmarks/results/<machine>`.",
         "",
-        "Machines of one name, such as `cpu-2-cores`, may have other processors, whose speeds lie",
-        "up to 1.8 times apart: what was measured at once stands in one row, and that alone",
-        "compares.",
+        "Machines of one name, such as `cpu-2-cores`, may have other processors: what was measured",
+        "at once stands in one row, and that alone compares.",
         "",
         "## Learning",
         "",
@@ -476,8 +491,8 @@ def page() -> str:
         "## Scaling",
         "",
         "`python -m benchmarks scaling`: the same PPO. Here, as in experiments, each of a CPU's",
-        "cores is a device, where under Speed one device has them all: rates of the two tables",
-        "differ. 8 devices are forced on two cores (`JAX_NUM_CPU_DEVICES=8`).",
+        "cores is a device, where under Speed one device has them all. 8 devices are forced on two",
+        "cores (`JAX_NUM_CPU_DEVICES=8`).",
         "",
         *pictures("scaling.png", "steps/s and memory over members and devices"),
         *scaling(read("scaling")),

@@ -37,6 +37,7 @@ def in_new_process(command: str, cache: str) -> tuple[dict[str, Any], float]:
         run_dir = Path(scratch) / "run"
         words = [sys.executable, *command.split(), "--run-dir", str(run_dir)]
         env = os.environ | {"PURERL_CACHE": cache}
+        env.pop("JAX_COMPILATION_CACHE_DIR", None)  # which would be taken instead
         child = subprocess.Popen(words, cwd=ROOT, env=env, stdout=subprocess.DEVNULL)
         _, status, usage = os.wait4(child.pid, 0)
         if status:

@@ -11,21 +11,28 @@ if tuple(int(n) for n in _jax.split(".")[:2]) < (0, 11):
     sys.exit(f"purerl needs jax >= 0.11, < 0.12; installed is {_jax}")
 
 from purerl.engine import Result, train  # noqa: E402
+from purerl.engine.load import Loaded, load  # noqa: E402
+from purerl.engine.record import read_metric  # noqa: E402
 from purerl.envs import make, registered  # noqa: E402
 from purerl.errors import UsageError  # noqa: E402
 from purerl.sweeps import choice, grid, log_uniform, sample, uniform  # noqa: E402
+from purerl.tuning import tuned  # noqa: E402
 from purerl.version import VERSION as __version__  # noqa: E402
 
 __all__ = [
+    "Loaded",
     "Result",
     "UsageError",
     "__version__",
     "choice",
     "grid",
+    "load",
     "log_uniform",
     "make",
+    "read_metric",
     "registered",
     "sample",
     "train",
+    "tuned",
     "uniform",
 ]

@@ -23,6 +23,7 @@ from purerl.engine.train import MAX_EPISODE_STEPS
 from purerl.errors import UsageError, positive
 from purerl.experiment import INTERRUPTED, USAGE_ERROR
 from purerl.flags import parse_flags
+from purerl.types import Agent
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,6 +46,7 @@ def evaluate(
     episodes: int = 64,
     members: Sequence[int] | None = None,
     step: int | None = None,
+    agent: Agent | None = None,
 ) -> Evaluation:
     """Evaluate the policies of a checkpoint, as training evaluates them.
 
@@ -57,6 +59,7 @@ def evaluate(
       episodes: E, of each member, as many greedy as sampled.
       members: those evaluated, M of them; by default all.
       step: environment steps of one member at the checkpoint; by default the newest.
+      agent: as for `load`.
 
     Returns:
       Host arrays [M, E]. Frozen members are evaluated as they were before they were frozen.
@@ -65,7 +68,7 @@ def evaluate(
       UsageError: no run, no such checkpoint or member, or no episodes.
     """
     positive("episodes", episodes)
-    loaded = load(run_dir, step)
+    loaded = load(run_dir, step, agent)
     return evaluate_members(loaded, choose_members(loaded, members), episodes)
 
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 import os
+import re
 import shlex
 import sys
 from collections.abc import Sequence
@@ -25,11 +26,13 @@ from purerl.errors import UsageError, nearest
 from purerl.flags import (
     FLAGS,
     NOT_SETTINGS,
+    OWN,
     RunFlags,
     env_kwargs,
     flag_value,
     of_preset,
     parse,
+    suite_of,
     with_all,
 )
 from purerl.types import Agent
@@ -60,7 +63,7 @@ def main(
     code, variant = 0, variant or algorithm.__name__.rsplit(".", 1)[-1]
     try:
         _start(argv)
-        suite = suite or _suite(argv, default_env)
+        suite = _suite(argv, default_env, suite)
         flags, config, hparams = parse(algorithm, suite, default_env, argv, variant)
         run_dir = flags.resume or flags.run_dir or _new_run_dir(variant, flags)
         run_dir = Path(hosts.gather(str(run_dir))[0])  # clocks of hosts differ
@@ -78,11 +81,25 @@ def main(
     return code
 
 
-def _suite(argv: list[str], default_env: str) -> str:
-    """The suite of `--env`, or of the run that is resumed: of a bare name the first that has it."""
+def _suite(argv: list[str], default_env: str, only: str | None) -> str:
+    """The suite of `--env`, or of the run that is resumed: of a bare name the first that has it.
+
+    `only` is that of the experiment, if it has one; environments of one's own run in all.
+    """
     resumed = flag_value(argv, "--resume")
-    env = read_config(Path(resumed))["env"]["name"] if resumed else flag_value(argv, "--env")
+    try:
+        env = read_config(Path(resumed))["env"]["name"] if resumed else flag_value(argv, "--env")
+    except UsageError:
+        if only is None:
+            raise
+        return only  # what else is wrong is said first
     usual, name = default_env.split("/")[0], env or default_env
+    if suite_of(name) == OWN:
+        if os.getcwd() not in sys.path:  # a script has its own directory there
+            sys.path.append(os.getcwd())
+        return OWN
+    if only:
+        return only
     suites = [usual, *FLAGS]
     names = {s: [x for x in envs.registered() if x.startswith(f"{s}/")] for s in suites}
     having = [s for s in suites if name.startswith(f"{s}/") or f"{s}/{name}" in names[s]]
@@ -141,6 +158,7 @@ def _train(
         "eval_every": flags.eval_every,
         "eval_episodes": flags.eval_episodes,
         "checkpoint_every": flags.checkpoint_every,
+        "keep": None if flags.keep == "all" else flags.keep,
         "log_every": flags.log_every,
         "devices": flags.devices,
         "data_parallel": flags.data_parallel,
@@ -246,5 +264,5 @@ def _flat(hparams: Any) -> dict[str, Any]:
 
 
 def _new_run_dir(variant: str, flags: RunFlags) -> Path:
-    name = f"{variant}-{flags.env.rsplit('/', 1)[-1]}"
+    name = f"{variant}-{re.split('[/:]', flags.env)[-1]}"
     return Path("runs") / f"{name}-{datetime.now():%Y%m%d-%H%M%S-%f}"

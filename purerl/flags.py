@@ -17,7 +17,7 @@ from purerl.engine.record import hparams_of, read_config, sweep_of
 from purerl.envs import pgx
 from purerl.envs.matches import Opponent
 from purerl.errors import UsageError, nearest
-from purerl.presets import preset
+from purerl.presets import TOTAL_STEPS, preset
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,7 +25,8 @@ class RunFlags:
     """What is trained, for how long, and where it is written."""
 
     env: str
-    """Environment, a name from purerl.registered(); the suite's prefix may be left out."""
+    """Environment, a name from purerl.registered(), whose prefix may be left out; or one of your
+    own as module:Class."""
     total_steps: int
     """Environment steps of each member."""
     seeds: int = 1
@@ -40,6 +41,8 @@ class RunFlags:
     """Greedy episodes of each evaluation and member; as many more with sampled actions."""
     checkpoint_every: int | None = None
     """Steps between checkpoints; by default as often as evaluations, 0 for one at the end."""
+    keep: int | Literal["all"] = 2
+    """Checkpoints that are kept, the newest; or all."""
     log_every: int | None = None
     """Steps between rows of metrics.csv; by default a hundredth of the run."""
     sweep: Annotated[tuple[str, ...], tyro.conf.UseAppendAction] = ()
@@ -95,11 +98,12 @@ NOT_SETTINGS = {
 }  # fmt: skip
 """Of the flags, what does not decide the numbers, or is recorded elsewhere."""
 
-TOTAL_STEPS = 1_000_000
-"""Of an algorithm that has no preset."""
+OWN = "own"
+"""The suite of environments that are named by where they are: module:Class."""
 
 FLAGS = {
     "brax": BraxFlags, "game": GameFlags, "gymnax": RunFlags, "pgx": GameFlags, "probe": RunFlags,
+    OWN: RunFlags,
 }  # fmt: skip
 """The flags of each suite of environments."""
 
@@ -137,12 +141,19 @@ def parse(
     return dataclasses.replace(parsed.run, env=name), parsed.config, parsed.hparams
 
 
+def suite_of(name: str) -> str:
+    """The suite of an environment's full name."""
+    return OWN if ":" in name else name.partition("/")[0]
+
+
 def full_name(env: str, suite: str) -> str:
     """The registered name that `env` means in `suite`.
 
     Raises:
       UsageError: there is none, it is another suite's, or one of pgx's that cannot be played.
     """
+    if suite == OWN:
+        return env
     if "/" not in env and f"{suite}/{env}" in envs.registered():
         return f"{suite}/{env}"
     pgx.refuse(env)
@@ -178,7 +189,7 @@ def _of_run(algorithm: ModuleType, suite: str, path: Path):
     stored = read_config(path)
     if stored["agent"] != algorithm.__name__:
         raise UsageError(f"resume={str(path)!r}: is a run of {stored['agent']}, another algorithm")
-    if not (name := stored["env"]["name"]).startswith(f"{suite}/"):
+    if suite_of(name := stored["env"]["name"]) != suite:
         raise UsageError(f"resume={str(path)!r}: is a run on {name}, not of {suite}")
     if "sweep" not in stored:
         raise UsageError(f"resume={str(path)!r}: was begun by purerl.train, which resumes it")

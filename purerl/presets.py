@@ -249,10 +249,13 @@ PRESETS: dict[str, dict[str, dict[str, Any]]] = {
 }  # fmt: skip
 
 
+TOTAL_STEPS = 1_000_000
+"""Of an algorithm or an environment that has no settings of its own."""
+
 VARIANTS = {
     "c51": "dqn", "qr_dqn": "dqn", "rainbow": "dqn", "redq": "sac", "droq": "sac", "pets": "mpc",
 }  # fmt: skip
-"""Names of settings of an algorithm: what they do not say is as there."""
+"""Variants: named settings of another algorithm, whose own apply where they say nothing."""
 
 
 def preset(algorithm: str, env: str) -> dict[str, Any]:

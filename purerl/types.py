@@ -83,6 +83,7 @@ class Agent:
       steps_per_update: environment steps of one `update`, over all its environments.
       learning_starts: environment steps before anything is learnt, in whole rounds; a run must be
         longer.
+      own_network: whether its network is one that `config` does not describe.
       cpu_batch: members that a CPU device runs abreast unless told otherwise: the larger an agent's
         products, the fewer (docs/decisions/0003).
     """
@@ -97,3 +98,4 @@ class Agent:
     steps_per_update: int
     learning_starts: int = 0
     cpu_batch: int = 4
+    own_network: bool = False

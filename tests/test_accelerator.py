@@ -65,24 +65,29 @@ def exact():
 
 
 def learnt(device, seed):
-    """(parameters before, and after) a few updates on that device."""
-    one = agent()
+    """(parameters as that device makes them, those begun with, and after a few updates on it).
+
+    Begun with are a CPU's: what is orthogonal is made by other algorithms elsewhere.
+    """
+    one, key = agent(), jax.random.key(seed)
+    with jax.default_device(jax.devices("cpu")[-1]):
+        state = jax.device_get(jax.jit(one.init)(jax.random.key(seed), one.hparams))
     with jax.default_device(device):
-        key = jax.random.key(seed)
-        state = jax.jit(one.init)(key, one.hparams)
+        made = vector(jax.jit(one.init)(key, one.hparams).learner.params)
         before, update = vector(state.learner.params), jax.jit(one.update)
         for step in range(UPDATES):
             clock = Clock(jnp.int32(step), jnp.int32(UPDATES))
             state, _ = update(jax.random.fold_in(key, step), state, one.hparams, clock)
-        return before, vector(state.learner.params)
+        return made, before, vector(state.learner.params)
 
 
 def test_ppo_learns_what_it_learns_on_a_cpu(exact):
-    before, here = learnt(jax.devices()[0], 0)
-    at_first, there = learnt(jax.devices("cpu")[-1], 0)
-    np.testing.assert_allclose(before, at_first, atol=1e-6)
+    made, before, here = learnt(jax.devices()[0], 0)
+    *_, there = learnt(jax.devices("cpu")[-1], 0)
+    other, _, elsewhere = learnt(jax.devices()[0], 1)
+    assert np.abs(made - before).max() < 0.01 * np.abs(other - before).max()
     assert apart(before, here, there) < SAME
-    assert apart(before, here, learnt(jax.devices()[0], 1)[1]) > 0.5
+    assert apart(before, here, elsewhere) > 0.5
 
 
 def test_a_seed_among_others_learns_what_it_learns_alone(exact):
@@ -130,11 +135,11 @@ print(json.dumps([peak, programs.state_bytes, programs.temporary_bytes]))
 
 def test_64_members_take_no_more_memory_than_is_printed():
     """In a process of its own, whose peak is of nothing else."""
-    paths = os.pathsep.join([str(ROOT), str(ROOT / "tests")])
+    paths = os.pathsep.join([str(ROOT), str(ROOT / "tests"), *filter(None, sys.path)])
     quiet = {"PYTHONPATH": paths, "XLA_PYTHON_CLIENT_PREALLOCATE": "false"}
     done = subprocess.run(
         [sys.executable, "-W", "ignore", "-c", PEAK],
-        env=os.environ | quiet, capture_output=True, text=True, timeout=300,
+        env=os.environ | quiet, capture_output=True, text=True, timeout=60,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-2000:]
     found = json.loads(done.stdout.splitlines()[-1])

@@ -8,12 +8,17 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import toys
+from laws import changed
 
 import purerl
+from purerl import UsageError
 from purerl.agents import ppo
+from purerl.distributions import Categorical
 from purerl.engine import train
 from purerl.engine.load import load
 from purerl.evaluate import _report, evaluate, main
+from purerl.networks import bind
 
 EPISODES = 4
 UNIT = 4 * 16  # environment steps of an iteration
@@ -171,3 +176,46 @@ def test_a_run_of_another_iteration_length_is_one_line(trained, tmp_path, capsys
     (tmp_path / "config.json").write_text(json.dumps(config | {"steps_per_update": 8}))
     assert main([str(tmp_path)]) == 2
     assert f"have 8 steps, here they have {UNIT}" in capsys.readouterr().err
+
+
+class Own:
+    """Which no name describes."""
+
+    @staticmethod
+    def agent(scale=1.0):
+        env = toys.Countdown(name="test/own")
+        apply = lambda params, obs: (Categorical(scale * (obs @ params)), obs[..., 0])
+        policy = bind(lambda key: jax.random.normal(key, (1, 3)), apply, env.action_space)
+        config = ppo.Config(num_envs=2, unroll_length=4, num_minibatches=1, num_epochs=1)
+        return ppo.make(env, config, policy)
+
+
+def test_what_config_json_cannot_describe_is_given(tmp_path, capsys):
+    """A run with an environment and a network of one's own is loaded with the agent."""
+    agent, path = Own.agent(), tmp_path / "run"
+    result = purerl.train(agent, 64, seeds=2, run_dir=path, eval_episodes=3)
+    with pytest.raises(UsageError) as caught:
+        purerl.load(path)
+    assert str(caught.value) == (
+        f"run_dir={str(path)!r}: has a network of its own; load(run_dir, agent=...) takes it"
+    )
+    assert main([str(path)]) == 2
+    assert capsys.readouterr().err.count("\n") == 1
+    loaded = purerl.load(path, agent=agent)
+    assert changed(loaded.state, result.state) == []
+    found = evaluate(path, episodes=3, agent=agent)
+    assert changed(found, result.evaluation) == []
+    other = ppo.make(agent.env, dataclasses.replace(agent.config, num_envs=4))
+    with pytest.raises(UsageError, match=r"^agent: config.num_envs=4 where the run has 2$"):
+        purerl.load(path, agent=other)
+
+
+def test_an_algorithm_of_a_notebook_is_loaded_with_its_agent(tmp_path):
+    """Its module is __main__, which in another process is another."""
+    agent, path = toys.make(), tmp_path / "run"
+    purerl.train(agent, 60, run_dir=path)
+    config = path / "config.json"
+    config.write_text(config.read_text().replace('"agent": "toys"', '"agent": "nowhere"'))
+    with pytest.raises(UsageError, match="describes no run"):
+        purerl.load(path)
+    assert purerl.load(path, agent=agent).env_steps == 60

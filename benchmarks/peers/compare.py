@@ -130,7 +130,8 @@ def verdict(found: Ratio) -> str:
     """In words, for us: faster, slower, or neither."""
     if found.count == 1:
         return "one repetition"
-    return "faster" if found.low > 1 else "slower" if found.high < 1 else "no clear difference"
+    low, high = (float(f"{end:.3g}") for end in (found.low, found.high))  # as they are shown
+    return "faster" if low > 1 else "slower" if high < 1 else "no clear difference"
 
 
 def summary(pairs: list[dict[str, Any]], score: float) -> dict[str, Any]:

@@ -135,6 +135,7 @@ def _make(env: Environment, config: Config, network: Network | None) -> Agent:
     assert isinstance(env, Match)
     game, both, env = env.game, Revealed(SelfPlay(env.game, config.opening)), Revealed(env)
     board_of = both.layout.unpack
+    own = network is not None
     network = network or policy_value(
         game.observation_space, game.num_actions, config.torso, config.hidden_sizes
     )
@@ -193,7 +194,10 @@ def _make(env: Environment, config: Config, network: Network | None) -> Agent:
         return found.action, carry
 
     steps = num_envs * length
-    return Agent(init, update, act, lambda batch: (), HParams(), env, config, steps)
+    return Agent(
+        init, update, act, lambda batch: (), HParams(), env, config, steps,
+        own_network=own,
+    )  # fmt: skip
 
 
 def check(env: Environment, config: Config) -> None:

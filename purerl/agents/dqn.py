@@ -188,7 +188,8 @@ def _make(env: Environment, config: Config, q: QFunction | None) -> Agent:
         atoms = q_learning.support(config.v_min, config.v_max, config.atoms)
         prior = q_learning.nothing_expected(atoms)
     if q is not None:
-        check_q_function(q, env.observation_space, num_actions, size)
+        check_q_function(q, env.observation_space, num_actions, size, noisy=True)
+    own = q is not None
     q = q or q_function(
         env.observation_space, num_actions, prior, torso=config.torso, atoms=size,
         hidden_sizes=config.hidden_sizes, activation=config.activation,
@@ -307,7 +308,7 @@ def _make(env: Environment, config: Config, q: QFunction | None) -> Agent:
     steps = num_envs * length * config.num_rounds
     return Agent(
         init, update, act, lambda batch: (), HParams(), env, config, steps,
-        first * num_envs * length,
+        first * num_envs * length, own_network=own,
     )  # fmt: skip
 
 

@@ -217,6 +217,7 @@ def _make(env: Environment, config: Config, model: Model | None) -> Agent:
     check(env, config)
     assert isinstance(env.action_space, Discrete)
     num_actions = env.action_space.n
+    own = model is not None
     model = model or muzero_model(
         env.observation_space, num_actions, atoms=config.atoms, latent_size=config.latent_size,
         torso=config.torso, hidden_sizes=config.hidden_sizes,
@@ -338,7 +339,7 @@ def _make(env: Environment, config: Config, model: Model | None) -> Agent:
     steps = num_envs * length * config.num_rounds
     return Agent(
         init, update, act, lambda batch: (), HParams(), env, config, steps,
-        first * num_envs * length,
+        first * num_envs * length, own_network=own,
     )  # fmt: skip
 
 

@@ -17,7 +17,7 @@ import optax
 
 from purerl.envs import Environment, VectorState, reset_batch
 from purerl.errors import UsageError, cached, check_settings
-from purerl.networks import Policy, actor_critic, check_torso
+from purerl.networks import Policy, actor_critic, check_policy, check_torso
 from purerl.ops import batching, returns, statistics
 from purerl.rollout import successor_values, unroll
 from purerl.spaces import Box
@@ -148,6 +148,9 @@ def make(env: Environment, config: Config = Config(), policy: Policy | None = No
 def _make(env: Environment, config: Config, policy: Policy | None) -> Agent:
     check(env, config)
     normalize_obs = config.normalize_obs and isinstance(env.observation_space, Box)
+    own = policy is not None
+    if policy is not None:
+        check_policy(policy, env.observation_space, env.action_space)
     policy = policy or actor_critic(
         env.observation_space, env.action_space, torso=config.torso,
         hidden_sizes=config.hidden_sizes, activation=config.activation,
@@ -268,7 +271,10 @@ def _make(env: Environment, config: Config, policy: Policy | None) -> Agent:
         action = distribution.mode() if greedy else distribution.sample(key)
         return policy.env_action(distribution.squash(action)), carry
 
-    return Agent(init, update, act, policy.initial_carry, HParams(), env, config, num_envs * length)
+    return Agent(
+        init, update, act, policy.initial_carry, HParams(), env, config, num_envs * length,
+        own_network=own,
+    )  # fmt: skip
 
 
 def check(env: Environment, config: Config) -> None:

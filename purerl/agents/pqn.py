@@ -108,6 +108,7 @@ def _make(env: Environment, config: Config, q: QFunction | None) -> Agent:
     num_actions = env.action_space.n
     if q is not None:
         check_q_function(q, env.observation_space, num_actions)
+    own = q is not None
     q = q or q_function(
         env.observation_space, num_actions, torso=config.torso,
         hidden_sizes=config.hidden_sizes, activation=config.activation,
@@ -175,7 +176,10 @@ def _make(env: Environment, config: Config, q: QFunction | None) -> Agent:
         numbers = jax.random.uniform(key, (2, obs.shape[0]))
         return q_learning.epsilon_greedy(numbers, value, learner.epsilon), carry
 
-    return Agent(init, update, act, lambda batch: (), HParams(), env, config, rows)
+    return Agent(
+        init, update, act, lambda batch: (), HParams(), env, config, rows,
+        own_network=own,
+    )  # fmt: skip
 
 
 def check(env: Environment, config: Config) -> None:

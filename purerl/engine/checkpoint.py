@@ -10,22 +10,25 @@ import numpy as np
 
 from purerl.errors import UsageError
 
-KEPT = 2  # the newest, and one before it
-
 
 class Checkpoints:
     """The checkpoints of one run directory, named by iteration.
 
     Orbax writes each in a directory of another name and renames it when it is complete, so a run
     killed at any moment leaves the previous one whole.
+
+    Args:
+      path: their directory.
+      keep: how many, the newest; None keeps all.
     """
 
-    def __init__(self, path: Path):
+    def __init__(self, path: Path, keep: int | None = None):
         from orbax.checkpoint import v1 as ocp  # a second of importing, for runs that save only
 
         # What fails is raised here; Orbax would print every thread's view of it as well.
         logging.getLogger("absl").setLevel(logging.CRITICAL)
-        policy: Any = ocp.training.preservation_policies.LatestN(KEPT)
+        policies = ocp.training.preservation_policies
+        policy: Any = policies.PreserveAll() if keep is None else policies.LatestN(keep)
         # In the background, a directory that cannot be made would be waited for, for minutes.
         options = ocp.options.AsyncOptions(create_directories_asynchronously=False)
         self._checkpointer = ocp.training.Checkpointer(

@@ -12,7 +12,15 @@ from purerl.engine.checkpoint import load_state, saved_rows
 from purerl.engine.cohort import Saved, rows_of
 from purerl.engine.population import Population, keys
 from purerl.engine.programs import RunState, init_program
-from purerl.engine.record import CHECKPOINTS, CONFIG, hparams_of, read_config, rebuild
+from purerl.engine.record import (
+    CHECKPOINTS,
+    CONFIG,
+    differences,
+    hparams_of,
+    read_config,
+    rebuild,
+    settings_of,
+)
 from purerl.errors import UsageError
 from purerl.types import Agent
 
@@ -43,15 +51,18 @@ class Loaded:
         return self.step * self.agent.steps_per_update
 
 
-def load(run_dir: str | Path, step: int | None = None) -> Loaded:
+def load(run_dir: str | Path, step: int | None = None, agent: Agent | None = None) -> Loaded:
     """Restore the newest complete checkpoint of a run, or the one at `step`.
 
     Args:
       run_dir: what `train` wrote; another process may still be training in it.
       step: environment steps of one member; by default those of the newest checkpoint.
+      agent: what was trained, where config.json cannot tell how to make it again: with an
+        environment or a network of your own, or an algorithm of a notebook.
 
     Raises:
-      UsageError: the directory is no run, has no complete checkpoint, or none at `step`.
+      UsageError: the directory is no run, has no complete checkpoint, or none at `step`; or the
+        agent is another, or must be given.
     """
     path = Path(run_dir)
     config = read_config(path)
@@ -60,8 +71,18 @@ def load(run_dir: str | Path, step: int | None = None) -> Loaded:
             f"run_dir={str(path)!r}: is a sweep of {len(groups)} runs; choose {path / groups[0]}"
             " or another of them"
         )
+    if agent is not None:
+        wrong = differences({k: config[k] for k in ("config", "env")}, settings_of(agent))
+        if wrong:
+            raise UsageError(f"agent: {'; '.join(wrong)}")
+    elif "network" in config:
+        raise UsageError(
+            f"run_dir={str(path)!r}: has a network of its own; load(run_dir, agent=...) takes it"
+        )
     try:
-        agent, members = rebuild(config), _members(config)
+        hparams = hparams_of(config, agent and type(agent.hparams))
+        agent = agent or rebuild(config)
+        members = _members(config, hparams)
         unit, saved_unit = agent.steps_per_update, config["steps_per_update"]
     except (AttributeError, ImportError, KeyError, TypeError) as error:
         reason = " ".join(f"{type(error).__name__}: {error}".split())
@@ -80,10 +101,9 @@ def load(run_dir: str | Path, step: int | None = None) -> Loaded:
     return Loaded(agent, members, in_order(saved.state), dropped, iteration, config)
 
 
-def _members(config: dict[str, Any]) -> Population:
+def _members(config: dict[str, Any], hparams: Any) -> Population:
     """The population of a config.json, whose hyperparameters are numbers or lists of M."""
     seeds = np.asarray(config["seeds"], np.uint32)
-    hparams = hparams_of(config)
     is_leaf = lambda x: isinstance(x, list)
     spread = lambda x: np.broadcast_to(np.asarray(x, np.float32), seeds.shape)
     return Population(seeds, jax.tree.map(spread, hparams, is_leaf=is_leaf))

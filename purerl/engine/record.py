@@ -26,16 +26,25 @@ PACKAGES = ("purerl", "jax", "jaxlib", "flax", "optax")  # whose versions may ch
 NEEDED = {"agent", "env", "config", "hparams", "seeds"}  # of config.json, to know a run
 
 
-def describe(agent: Agent, population: Population, **settings: Any) -> dict[str, Any]:
-    """All that decides a run's numbers, as JSON; `versions` says what they were computed with."""
+def settings_of(agent: Agent) -> dict[str, Any]:
+    """The agent's environment and Config, as JSON."""
     name, kwargs = envs.spec(agent.env)
+    settings = {"env": {"name": name, "kwargs": kwargs}, "config": dataclasses.asdict(agent.config)}
+    return json.loads(json.dumps(settings))
+
+
+def describe(agent: Agent, population: Population, **settings: Any) -> dict[str, Any]:
+    """All that decides a run's numbers, as JSON; `versions` says what they were computed with.
+
+    There is a `network` only where it is one that the Config does not describe.
+    """
     # As text where JSON has no number (inf), and in float32's own shortest digits.
     number = lambda x: float(np.format_float_positional(x)) if np.isfinite(x) else str(x)
     swept = lambda x: number(x[0]) if (x == x[0]).all() else [number(v) for v in x]
     return {
         "agent": type(agent.config).__module__,
-        "env": {"name": name, "kwargs": kwargs},
-        "config": json.loads(json.dumps(dataclasses.asdict(agent.config))),
+        **settings_of(agent),
+        **({"network": "own"} if agent.own_network else {}),
         "hparams": jax.tree.map(swept, population.hparams._asdict()),
         "seeds": population.seeds.tolist(),
         **settings,
@@ -104,12 +113,12 @@ def rebuild(config: dict[str, Any]) -> Agent:
     return module.make(env, module.Config(**settings))
 
 
-def hparams_of(config: dict[str, Any]) -> Any:
-    """The HParams that a config.json describes."""
-    module = importlib.import_module(config["agent"])
+def hparams_of(config: dict[str, Any], kind: Any = None) -> Any:
+    """The HParams that a config.json describes; `kind` is their type, by default the module's."""
+    kind = kind or importlib.import_module(config["agent"]).HParams
     is_leaf = lambda x: not isinstance(x, dict)
     read = lambda x: [float(v) for v in x] if isinstance(x, list) else float(x)
-    return module.HParams(**jax.tree.map(read, config["hparams"], is_leaf=is_leaf))
+    return kind(**jax.tree.map(read, config["hparams"], is_leaf=is_leaf))
 
 
 class MetricsFile:

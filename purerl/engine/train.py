@@ -73,6 +73,7 @@ def planned(
     eval_every: int | None,
     eval_episodes: int,
     checkpoint_every: int | None,
+    keep: int | None,
     log_every: int | None,
     devices: int | None,
     data_parallel: int | Literal["all"],
@@ -107,6 +108,8 @@ def planned(
             " the first gradient step and the end"
         )
     positive("eval_episodes", whole("eval_episodes", eval_episodes))
+    if keep is not None:
+        positive("keep", whole("keep", keep))
     if population_batch is not None:
         population_batch = whole("population_batch", population_batch)
         positive("population_batch", population_batch)
@@ -135,6 +138,7 @@ def train(
     eval_every: int | None = None,
     eval_episodes: int = 8,
     checkpoint_every: int | None = None,
+    keep: int | None = 2,
     log_every: int | None = None,
     run_dir: str | Path | None = None,
     resume: bool = False,
@@ -163,6 +167,7 @@ def train(
       eval_every: steps between evaluations, by default a tenth of the run; 0 for one at the end.
       eval_episodes: episodes of each evaluation, as many greedy as sampled.
       checkpoint_every: steps between checkpoints, by default as `eval_every`; 0 for one at the end.
+      keep: checkpoints that stay, the newest; None keeps all.
       log_every: steps between rows of metrics, by default a hundredth of the run.
       run_dir: where to write; None writes nothing.
       resume: go on from the newest checkpoint in `run_dir`, which must be of the same settings; the
@@ -186,7 +191,7 @@ def train(
     members, plan, where, copies = planned(
         agent, total_steps, seeds=seeds, hparams=hparams, halving=halving, pbt=pbt,
         eval_every=eval_every, eval_episodes=eval_episodes, checkpoint_every=checkpoint_every,
-        log_every=log_every, devices=devices, data_parallel=data_parallel,
+        keep=keep, log_every=log_every, devices=devices, data_parallel=data_parallel,
         population_batch=population_batch, loggers=loggers, saves=path is not None,
     )  # fmt: skip
     total_steps, eval_episodes = int(total_steps), int(eval_episodes)
@@ -199,6 +204,7 @@ def train(
         eval_every=plan.eval_every,
         eval_episodes=eval_episodes,
         checkpoint_every=plan.checkpoint_every,
+        keep="all" if keep is None else int(keep),
         log_every=plan.log_every,
         population_batch=population_batch,
         data_parallel=where.data,
@@ -235,7 +241,7 @@ def train(
                 _undo(writes)
             raise
         try:
-            checkpoints = Checkpoints(path / CHECKPOINTS) if path else None
+            checkpoints = Checkpoints(path / CHECKPOINTS, keep) if path else None
             with checkpoints or contextlib.nullcontext():
                 cohort = Cohort(members, where, programs)
                 run = Run(agent, cohort, plan, display, path, checkpoints, outputs, pbt)
@@ -265,7 +271,7 @@ def prepare(path: Path, settings: dict[str, Any], resume: bool) -> None:
     """
     if resume:
         # Devices may be others than before, how many share a member, and how many members each has.
-        free = ("data_parallel", "population_batch")
+        free = ("data_parallel", "keep", "population_batch")
         before = read_config(path) | {name: settings[name] for name in free}
         if wrong := differences(before, settings):
             raise UsageError(f"resume={str(path)!r}: is another configuration: {'; '.join(wrong)}")

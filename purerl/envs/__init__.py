@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import importlib
 import json
 from collections.abc import Iterable
 from typing import Any
@@ -43,6 +44,11 @@ __all__ = [
     "step_batch",
 ]
 
+PARTS = (
+    "name", "observation_space", "action_space", "params", "max_episode_steps", "reset", "step",
+)  # fmt: skip
+"""What every Environment has."""
+
 _specs: dict[int, tuple[Environment, str, dict[str, Any]]] = {}  # by id, which none of these loses
 
 
@@ -58,14 +64,21 @@ def make(name: str, **kwargs: Any) -> Environment:
     and NumPy's numbers count as tuples and Python's numbers, which a run's config.json can hold.
 
     Args:
-      name: one of `registered()`.
+      name: one of `registered()`, or "module:Class" of an Environment of your own, or of anything
+        else that gives one when called.
       **kwargs: brax: backend (spring where it has it), episode_length (1000), action_repeat (1)
         and what the brax environment takes; gymnax: what the gymnax environment's constructor
-        takes, and the fields of its parameters; game and pgx: opponent; probes: their fields.
+        takes, and the fields of its parameters; game and pgx: opponent; probes: their fields; of
+        your own: what is called with.
 
     Raises:
       UsageError: an unknown name or argument, or a backend that the environment lacks.
     """
+    if ":" in name:
+        arguments = tuple(sorted((k, _plain(v)) for k, v in kwargs.items()))
+        env = _own(name, arguments)
+        _specs[id(env)] = env, name, dict(arguments)
+        return env
     pgx.refuse(name)
     if name not in registered():
         close = " or ".join(nearest(name, registered())) or "one of purerl.registered()"
@@ -134,6 +147,19 @@ def _build(name: str, arguments: tuple[tuple[str, Any], ...]) -> Environment:
         given = ", ".join(f"{k}={v!r}" for k, v in arguments) or "no arguments"
         reason = f": {' '.join(str(error).split())}" if str(error) else ""
         raise UsageError(f"env={name!r} does not take {given}{reason}") from None
+
+
+@functools.lru_cache(maxsize=None, typed=True)
+def _own(name: str, arguments: tuple[tuple[str, Any], ...]) -> Environment:
+    """What lies at "module:Class", called with the arguments."""
+    module, _, attribute = name.partition(":")
+    try:
+        env = getattr(importlib.import_module(module), attribute)(**dict(arguments))
+    except (AttributeError, ImportError, TypeError, ValueError) as error:
+        raise UsageError(f"env={name!r}: {' '.join(str(error).split())}") from None
+    if lacks := [part for part in PARTS if not hasattr(env, part)]:
+        raise UsageError(f"env={name!r}: is no Environment: it has no {', '.join(lacks)}")
+    return env
 
 
 def check_params(env: Environment, params: Iterable[str]) -> None:

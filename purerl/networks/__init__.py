@@ -10,7 +10,14 @@ from purerl.networks.continuous import (
 from purerl.networks.cores import CORES
 from purerl.networks.dynamics import Ensemble, Gaussian, gaussian_ensemble
 from purerl.networks.planning import Model, muzero_model, policy_value
-from purerl.networks.policy import ActorCritic, Policy, actor_critic, bind, to_env
+from purerl.networks.policy import (
+    ActorCritic,
+    Policy,
+    actor_critic,
+    bind,
+    check_policy,
+    to_env,
+)
 from purerl.networks.q_function import QFunction, QNetwork, check_q_function, q_function
 from purerl.networks.torsos import ACTIVATIONS, CNN, MLP, TORSOS, check_torso
 
@@ -31,6 +38,7 @@ __all__ = [
     "actor_critic",
     "bind",
     "check_actions",
+    "check_policy",
     "check_q_function",
     "check_torso",
     "critics",

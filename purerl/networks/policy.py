@@ -18,6 +18,7 @@ from purerl.distributions import (
     Normal,
     TanhNormal,
 )
+from purerl.errors import UsageError
 from purerl.networks.cores import CORES
 from purerl.networks.torsos import TORSOS, Head
 from purerl.ops.batching import where_row
@@ -185,6 +186,28 @@ def bind(
         return carry, distribution, value
 
     return Policy(init, lambda batch: (), step, step, to_env(action_space))
+
+
+def check_policy(policy: Policy, observation_space: Space, action_space: Space) -> None:
+    """Raise UsageError unless one step of two environments gives two values and two actions."""
+
+    def step(key: Key, obs: jax.Array, start: jax.Array):
+        carry = policy.initial_carry(2)
+        _, distribution, value = policy.step(policy.init(key), carry, obs, start)
+        action = distribution.sample(key)
+        log_prob = distribution.log_prob(action)
+        return value, log_prob, policy.env_action(distribution.squash(action))
+
+    obs = jax.ShapeDtypeStruct((2, *observation_space.shape), observation_space.dtype)
+    start = jax.ShapeDtypeStruct((2,), jnp.bool_)
+    found = jax.eval_shape(step, jax.random.key(0), obs, start)
+    names = "value", "log_prob of its actions", "action"
+    for name, x, shape in zip(names, found, ((), (), action_space.shape), strict=True):
+        if x.shape != (2, *shape):
+            raise UsageError(
+                f"policy: gives a {name} of shape {list(x.shape)} for two observations, must give "
+                f"{[2, *shape]}"
+            )
 
 
 def to_env(space: Space) -> Callable[[jax.Array], jax.Array]:

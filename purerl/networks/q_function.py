@@ -118,12 +118,21 @@ def q_function(
 
 
 def check_q_function(
-    q: QFunction, observation_space: Space, num_actions: int, atoms: int = 1
+    q: QFunction, observation_space: Space, num_actions: int, atoms: int = 1, noisy: bool = False
 ) -> None:
-    """Raise UsageError unless what it gives for one observation is [1, num_actions, atoms]."""
+    """Raise UsageError unless what it gives for one observation is [1, num_actions, atoms].
+
+    `noisy`: whether the algorithm hands it noise, so that `apply` must take a third argument.
+    """
     obs = jax.ShapeDtypeStruct((1, *observation_space.shape), observation_space.dtype)
-    values = lambda key, obs: q.apply(q.init(key), obs)
-    found = jax.eval_shape(values, jax.random.key(0), obs).shape
+    noise = lambda key: (q.noise(key),) if noisy else ()
+    values = lambda key, obs: q.apply(q.init(key), obs, *noise(key))
+    try:
+        found = jax.eval_shape(values, jax.random.key(0), obs).shape
+    except TypeError as error:
+        wanted = "(params, obs, noise)" if noisy else "(params, obs)"
+        reason = " ".join(str(error).split())
+        raise UsageError(f"q: cannot be applied to {wanted}: {reason}") from None
     if found != (wanted := (1, num_actions, atoms)):
         said = f"must give {list(wanted)}, [observations, actions, atoms]"
         raise UsageError(f"q: gives {list(found)} for one observation, {said}")

@@ -12,7 +12,7 @@ import purerl
 from purerl.agents import dqn, pqn, sac_discrete
 from purerl.envs import TimeStep
 from purerl.errors import UsageError
-from purerl.networks import q_function
+from purerl.networks import QFunction, q_function
 from purerl.ops import q_learning
 from purerl.replay import Steps, priorities, ring
 from purerl.spaces import Box, Discrete
@@ -297,6 +297,15 @@ def test_settings_that_cannot_be(module, env, settings, said):
         module.make(purerl.make(env), module.Config(**settings))
     assert str(error.value).startswith(said)
     assert "\n" not in str(error.value)
+
+
+def test_a_network_of_one_s_own_takes_the_noise():
+    """DQN hands it some, of a network that has none (); PQN does not."""
+    env = purerl.make(CARTPOLE)
+    q = QFunction(lambda key: jnp.ones((4, 2)), lambda params, obs: (obs @ params)[..., None])
+    with pytest.raises(UsageError, match=r"^q: cannot be applied to \(params, obs, noise\): "):
+        dqn.make(env, dqn.Config(), q)
+    pqn.make(env, pqn.Config(), q)
 
 
 def test_errors_are_small_up_to_a_number(nothing_compiles):

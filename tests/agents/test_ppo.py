@@ -17,7 +17,7 @@ from purerl.agents import ppo
 from purerl.distributions import Categorical, Normal, TanhNormal
 from purerl.envs import TimeStep
 from purerl.errors import UsageError
-from purerl.networks import Policy, actor_critic, bind
+from purerl.networks import Policy, actor_critic, bind, check_policy
 from purerl.spaces import Box, Discrete, MultiDiscrete
 from purerl.types import Clock
 
@@ -671,6 +671,25 @@ def test_an_advantage_of_one_step_cannot_be_normalised():
     with pytest.raises(UsageError, match=r"^num_minibatches=8: leaves one step in each, whose adv"):
         ppo.make(SCRIPTED, config)
     ppo.make(SCRIPTED, dataclasses.replace(config, normalize_advantage=False))
+
+
+@pytest.mark.parametrize(("value", "action", "said"), [
+    (lambda x: x, Discrete(3), "value of shape [2, 1] for two observations, must give [2]"),
+    (lambda x: x[..., 0], Discrete(3), None),
+    (lambda x: x[..., 0], MultiDiscrete((2, 3)), "action of shape [2] for two observations, "
+     "must give [2, 2]"),
+])  # fmt: skip
+def test_a_policy_of_other_shapes_is_refused(value, action, said):
+    """The value's last axis is forgotten most easily: it would be broadcast against the rewards."""
+    apply = lambda params, obs: (Categorical(obs @ params), value(obs))
+    policy = bind(lambda key: jnp.ones((1, 3)), apply, action)
+    see = lambda: check_policy(policy, Box.of(-1.0, 1.0, (1,)), action)
+    if said is None:
+        see()
+        return
+    with pytest.raises(UsageError) as caught:
+        see()
+    assert str(caught.value) == f"policy: gives a {said}"
 
 
 # What cannot be -----------------------------------------------------------------------------------

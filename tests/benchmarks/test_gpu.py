@@ -1,14 +1,21 @@
 """`benchmarks/gpu.sh` on a CPU: one row for real, what is missing, and what no longer fits."""
 
+import importlib.metadata
 import json
+import os
+import re
 import subprocess
 import sys
+import time
+import types
 import venv
 from pathlib import Path
 
+import numpy as np
 import pytest
+import test_accelerator
 
-from benchmarks import gpu, needs
+from benchmarks import gpu, measure, needs, tables
 from benchmarks.__main__ import main
 from benchmarks.records import ROOT
 
@@ -43,7 +50,8 @@ def at_once(monkeypatch):
     def measure(name, quick, seconds, profile):
         asked.append((name, seconds))
         now[0] += 60
-        return {"ended": "failed: x" if name in ("tests",) else "done", "wall_seconds": 60.0}
+        failed = name == "dqn-CartPole-v1-64"
+        return {"ended": "failed: x" if failed else "done", "wall_seconds": 60.0}
 
     monkeypatch.setattr(gpu, "measure", measure)
     monkeypatch.setattr(gpu, "device", lambda: ("nvidia-made-up", "gpu", {"commit": "made-up"}))
@@ -52,7 +60,7 @@ def at_once(monkeypatch):
 
 
 def test_rows_that_no_longer_fit_are_listed(at_once, tmp_path):
-    assert main(["gpu", "--minutes", "2.5", "--results", str(tmp_path)]) == 1  # tests failed
+    assert main(["gpu", "--minutes", "2.5", "--results", str(tmp_path)]) == 1  # one failed
     found = json.loads((tmp_path / "nvidia-made-up" / "gpu.json").read_text())
     names = list(gpu.ROWS)
     assert [name for name, _ in at_once] == names[:3]
@@ -61,7 +69,7 @@ def test_rows_that_no_longer_fit_are_listed(at_once, tmp_path):
     assert found["run"]["rows"] == {
         names[0]: "done",
         names[1]: "done",
-        "tests": "failed: x",
+        names[2]: "failed: x",
         **dict.fromkeys(names[3:], "not run: no time left"),
     }
     assert found.keys() == {*names[:3], "run"}
@@ -85,6 +93,132 @@ def test_a_row_that_fails_says_why(monkeypatch):
     entry = gpu.measure("wrong", True, 120, None)
     assert entry["ended"].startswith("failed: ")
     assert "CartPol-v1" in entry["ended"]
+    assert any("Traceback" in line for line in entry["stderr"])
+    table = "\n".join(tables.gpu({"made-up": {"wrong": entry, "run": {"rows": {
+        "wrong": "failed: x", "late": "not run: no time left"}}}}))  # fmt: skip
+    assert f"- made-up: `wrong` {entry['ended']}" in table
+    assert "- made-up: `late` not run: no time left" in table
+
+
+def test_one_of_each_kind_is_within_the_time():
+    """Cut off at their limits, all of them; so that none is left out for the others."""
+    quick = [row for row in gpu.ROWS.values() if row.quick]
+    assert sum(row.limit for row in quick) <= 450
+    assert {row.agent for row in quick} == {"ppo", "dqn", "sac", "muzero", ""}
+    assert {row.env for row in quick if row.agent == "ppo"} == {gpu.CARTPOLE, gpu.BREAKOUT, gpu.ANT}
+    assert all(row.quick for row in list(gpu.ROWS.values())[: len(quick)]), "first"
+
+
+def test_what_a_row_has_started_ends_with_it(monkeypatch, tmp_path):
+    """A test marked gpu starts a process; left behind, it would be timed with the next row."""
+    told, module = tmp_path / "pid", tmp_path / "sleeps.py"
+    module.write_text(
+        "import pathlib, subprocess, sys, time\n"
+        "child = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(60)'])\n"
+        f"pathlib.Path({str(told)!r}).write_text(str(child.pid))\n"
+        "time.sleep(60)\n"
+    )
+    popen = subprocess.Popen
+    sleeps = lambda words, **options: popen([sys.executable, str(module)], **options)
+    monkeypatch.setattr(gpu.subprocess, "Popen", sleeps)
+    assert gpu.measure(CARTPOLE, True, 3, None)["ended"] == "cut off after 3 s"
+    state, until = Path(f"/proc/{told.read_text()}/status"), time.monotonic() + 20
+    running = lambda: state.exists() and "State:\tZ" not in state.read_text()
+    while running() and time.monotonic() < until:
+        time.sleep(0.1)
+    assert not running()
+
+
+def test_what_the_caller_has_set_does_not_break_a_row(monkeypatch):
+    """XLA refuses both names of one number; and a cache would be found instead of compiled."""
+    given = {}
+
+    class Popen:
+        pid = -1
+
+        def __init__(self, words, env, **_):
+            given.update(env)
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(gpu.subprocess, "Popen", Popen)
+    monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", "somewhere")
+    monkeypatch.setenv("XLA_PYTHON_CLIENT_MEM_FRACTION", "0.5")
+    with pytest.raises(KeyboardInterrupt):
+        gpu.measure(CARTPOLE, True, 3, None)
+    assert "XLA_CLIENT_MEM_FRACTION" not in given
+    assert "JAX_COMPILATION_CACHE_DIR" not in given
+    monkeypatch.delenv("XLA_PYTHON_CLIENT_MEM_FRACTION")
+    with pytest.raises(KeyboardInterrupt):
+        gpu.measure(CARTPOLE, True, 3, None)
+    assert given["XLA_CLIENT_MEM_FRACTION"] == "0.92"
+
+
+def test_one_number_that_json_lacks_costs_one_row(at_once, monkeypatch, tmp_path):
+    nan = {"ended": "done", "wall_seconds": 1.0, "score": {"curve": [[1, 1.0, float("nan")]]}}
+    measure = gpu.measure
+    monkeypatch.setattr(
+        gpu, "measure", lambda name, *rest: nan if name == CARTPOLE else measure(name, *rest)
+    )
+    main(["gpu", "--minutes", "2.5", "--results", str(tmp_path)])
+    rows = json.loads((tmp_path / "nvidia-made-up" / "gpu.json").read_text())["run"]["rows"]
+    assert rows[CARTPOLE].startswith("failed: ")
+    assert list(rows.values()).count("done") >= 1
+
+
+class Cohort:
+    """Returns of its own, one an evaluation; remembers what it was asked for."""
+
+    def __init__(self, returns):
+        self.returns, self.asked = list(returns), []
+
+    def advance(self, step, count, total):
+        self.asked.append((step, count, total))
+        return ()
+
+    def evaluate(self, step):
+        return types.SimpleNamespace(greedy=np.full((2, 1), self.returns.pop(0)))
+
+
+def test_the_way_to_a_score_is_told_step_by_step():
+    """A row may be cut off; and a return may be no number."""
+    cohort = Cohort([1.0, np.nan, 7.0])
+    scores = list(measure.to_score(cohort, 5.0, 305, 1))
+    assert [score["seconds"] is None for score in scores] == [True, True, False]
+    assert [len(score["curve"]) for score in scores] == [1, 2, 3]
+    assert [row[2] for row in scores[-1]["curve"]] == [1.0, None, 7.0]
+    assert json.loads(json.dumps(scores, allow_nan=False)) == scores
+
+
+def test_a_run_to_a_score_ends_with_its_schedule():
+    """Beyond it a linear learning rate is below zero."""
+    cohort = Cohort([0.0] * 100)
+    scores = list(measure.to_score(cohort, 5.0, 305, 1))
+    assert scores[-1]["steps"] == 305
+    assert all(step + count <= total == 305 for step, count, total in cohort.asked)
+
+
+def test_versions_that_are_too_new_are_missing(monkeypatch):
+    known = importlib.metadata.version
+    newer = {"jax": "0.12.0", "gymnasium": "1.4.0", "brax": "0.15.1"}
+    monkeypatch.setattr(
+        needs.importlib.metadata, "version", lambda name: newer.get(name) or known(name)
+    )
+    found = " ".join(needs.missing())
+    assert re.fullmatch(r"brax>=\S+ gymnasium>=1.1,<1.4 jax>=\S+", found)
+
+
+def test_the_process_that_peaks_finds_what_this_one_does(monkeypatch):
+    """On a machine where all but JAX lies in a folder of its own."""
+    given = {}
+
+    def run(*_, env, **__):
+        given.update(env)
+        return types.SimpleNamespace(returncode=0, stdout="[1, 1, 1]", stderr="")
+
+    monkeypatch.syspath_prepend("/somewhere/else")
+    monkeypatch.setattr(test_accelerator.subprocess, "run", run)
+    test_accelerator.test_64_members_take_no_more_memory_than_is_printed()
+    assert {"/somewhere/else", str(ROOT)} <= set(given["PYTHONPATH"].split(os.pathsep))
 
 
 @pytest.mark.parametrize(

@@ -91,7 +91,7 @@ def test_entries_say_what_they_were_measured_with(results):
     assert list(entries) == ["another", "one"]
     one = entries["one"]
     assert one["settings"] == {"members": 3}
-    assert one["versions"].keys() == {"purerl", "jax", "jaxlib", "python"}
+    assert one["versions"].keys() == {*records.PACKAGES, "python", "backend"}
     assert one.keys() >= {"device", "cores", "processor", "commit", "date"}
     assert one["processor"]
     assert '"a": [1.0, 2.0]' in path.read_text()  # a list of numbers is a line

@@ -7,9 +7,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import toys
 from laws import changed
 
-from purerl.engine.checkpoint import KEPT, Checkpoints
+from purerl.engine import train
+from purerl.engine.checkpoint import Checkpoints
 from purerl.errors import UsageError
 
 
@@ -29,7 +31,7 @@ def state(step):
 
 @pytest.fixture
 def checkpoints(tmp_path):
-    opened = Checkpoints(tmp_path / "checkpoint")
+    opened = Checkpoints(tmp_path / "checkpoint", 2)
     yield opened
     opened.close()
 
@@ -69,12 +71,12 @@ def test_the_newest_is_chosen_and_few_are_kept(checkpoints, tmp_path):
         checkpoints.save(step, state(step))
     checkpoints.save(10, state(10))  # again: nothing happens
     checkpoints.close()
-    reopened = Checkpoints(tmp_path / "checkpoint")
+    reopened = Checkpoints(tmp_path / "checkpoint", 2)
     assert reopened.latest() == 10
     assert changed(reopened.restore(10, like(state(0))), state(10)) == []
     kept = sorted(int(p.name) for p in (tmp_path / "checkpoint").iterdir())
     assert kept == [9, 10]
-    assert len(kept) == KEPT
+    assert len(kept) == 2
     reopened.close()
 
 
@@ -124,7 +126,7 @@ def test_a_failed_write_is_raised_and_the_last_one_intact(tmp_path):
     command = [sys.executable, "-c", FAILS, str(tmp_path / "checkpoint")]
     done = subprocess.run(command, capture_output=True, text=True, timeout=100)
     assert (done.stdout, done.stderr) == ("raised\n", "")
-    reopened = Checkpoints(tmp_path / "away")
+    reopened = Checkpoints(tmp_path / "away", 2)
     assert reopened.latest() == 1
     restored = reopened.restore(1, {"x": jnp.zeros(4)})
     assert restored["x"].tolist() == [0, 1, 2, 3]
@@ -138,3 +140,15 @@ def test_another_state_is_said_in_one_line(checkpoints):
     with pytest.raises(UsageError, match="iteration 1 holds another state") as caught:
         checkpoints.restore(1, other)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("keep", "kept"), [(2, ["3", "4"]), (1, ["4"]), (None, ["1", "2", "3", "4"])]
+)
+def test_as_many_checkpoints_stay_as_are_asked_for(keep, kept, tmp_path):
+    agent = toys.make()
+    unit, path = agent.steps_per_update, tmp_path / "run"
+    train(agent, 4 * unit, checkpoint_every=unit, keep=keep, run_dir=path)
+    assert sorted(p.name for p in (path / "checkpoint").iterdir()) == kept
+    # Of a finished run fewer or more may be asked for: nothing else depends on it.
+    train(agent, 4 * unit, checkpoint_every=unit, keep=3, run_dir=path, resume=True)

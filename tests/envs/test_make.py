@@ -4,6 +4,7 @@ import dataclasses
 import json
 import subprocess
 import sys
+import types
 import urllib.error
 
 import gymnax
@@ -11,10 +12,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import toys
 from brax import envs as brax_envs
 
 import purerl
-from purerl import envs
+from purerl import UsageError, envs
 from purerl.envs import brax as brax_adapter
 from purerl.envs import gymnax as gymnax_adapter
 
@@ -233,3 +235,37 @@ def test_what_is_not_needed_is_not_imported_and_making_prints_nothing(tmp_path):
     )
     assert (run.returncode, run.stdout, run.stderr) == (0, "", "")
     assert not list(tmp_path.iterdir()), "mujoco writes a log file where it warns"
+
+
+class Walk(toys.Countdown):
+    """An environment that lies in a module."""
+
+
+class Half:
+    """No whole one."""
+
+    name = "test/half"
+
+
+def test_an_environment_of_one_s_own_is_named_by_where_it_lies(monkeypatch):
+    module = types.ModuleType("mine.walks")
+    module.Walk, module.Half = Walk, Half
+    monkeypatch.setitem(sys.modules, "mine", types.ModuleType("mine"))
+    monkeypatch.setitem(sys.modules, "mine.walks", module)
+    env = purerl.make("mine.walks:Walk", max_episode_steps=7)
+    assert isinstance(env, Walk)
+    assert env.max_episode_steps == 7
+    assert purerl.make("mine.walks:Walk", max_episode_steps=7) is env
+    assert envs.spec(env) == ("mine.walks:Walk", {"max_episode_steps": 7})
+    for name, kwargs, said in (
+        ("mine.walks:Wlk", {}, "module 'mine.walks' has no attribute 'Wlk'"),
+        ("yours:Walk", {}, "No module named 'yours'"),
+        ("mine.walks:Walk", {"stepz": 3}, ".*unexpected keyword argument 'stepz'"),
+        (
+            "mine.walks:Half",
+            {},
+            "is no Environment: it has no observation_space, .*step",
+        ),
+    ):
+        with pytest.raises(UsageError, match=f"^env='{name}': {said}"):
+            purerl.make(name, **kwargs)
