@@ -46,12 +46,12 @@ def train(job: dict[str, Any]) -> None:
     from purerl.engine.cohort import Cohort
     from purerl.engine.placement import place
     from purerl.engine.population import population
-    from purerl.engine.programs import compile_programs
+    from purerl.engine.programs import compile_programs, longest_episode
 
     agent, hparams, settings, members = prepare(job)
     say(**provenance(**settings))
     where = place(members, cpu_batch=agent.cpu_batch)
-    limit = agent.env.max_episode_steps or 1000
+    limit = longest_episode(agent.env)
     evaluated = (1, 1) if job["score"] is None else (8, limit)
     programs = compile_programs(agent, where, *evaluated)
     cohort = Cohort(population(hparams, members), where, programs)

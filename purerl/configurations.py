@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Literal, NamedTuple, get_args, get_origin, get_type_hints
 
 from purerl.errors import UsageError, choose, nearest
-from purerl.sweeps import LogUniform, Uniform, batched, draw, parse_axis, product
+from purerl.sweeps import LogUniform, Uniform, batched, draw, parse_axis, plain, product
 
 
 class Group(NamedTuple):
@@ -119,8 +119,3 @@ def _read(name: str, kind: Any, text: str) -> Any:
     except ValueError:
         wanted = "an integer" if kind is int else "a number"
         raise UsageError(f"sweep: {name}={text!r}: must be {wanted}") from None
-
-
-def plain(value: Any) -> str:
-    """A setting in a word: sizes as 64x64."""
-    return "x".join(map(str, value)) if isinstance(value, tuple) else str(value)

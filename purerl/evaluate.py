@@ -17,12 +17,15 @@ from purerl.engine.cohort import failed
 from purerl.engine.display import evaluation_table, sweep_table, wide_console
 from purerl.engine.load import Loaded, load
 from purerl.engine.population import keys
-from purerl.engine.programs import cpu_options, enable_cache, evaluate_program
+from purerl.engine.programs import (
+    cpu_options,
+    enable_cache,
+    evaluate_program,
+    longest_episode,
+)
 from purerl.engine.result import swept_values
-from purerl.engine.train import MAX_EPISODE_STEPS
 from purerl.errors import UsageError, positive
-from purerl.experiment import INTERRUPTED, USAGE_ERROR
-from purerl.flags import parse_flags
+from purerl.flags import command, parse_flags
 from purerl.types import Agent
 
 
@@ -91,7 +94,7 @@ def evaluate_members(loaded: Loaded, members: np.ndarray, episodes: int) -> Eval
     """Host arrays [M, E] of the members [M] that are meant."""
     enable_cache()
     agent = loaded.agent
-    limit = agent.env.max_episode_steps or MAX_EPISODE_STEPS
+    limit = longest_episode(agent.env)
     evaluation = evaluate_program(agent, len(members), episodes, limit)
     program = jax.jit(evaluation, compiler_options=cpu_options(2))  # the same bits as in training
     rows = lambda tree: jax.tree.map(lambda x: x[members], tree)
@@ -108,21 +111,17 @@ def evaluate_members(loaded: Loaded, members: np.ndarray, episodes: int) -> Eval
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """The command line; the exit code is 0, 2 after wrong input and 130 after an interrupt."""
-    argv = list(sys.argv[1:] if argv is None else argv)
-    try:
-        about = "Evaluate the policies of a run, greedy and sampled."
-        flags = parse_flags(Flags, argv, about, prog="python -m purerl.evaluate")
-        positive("episodes", flags.episodes)
-        loaded = load(flags.run_dir, flags.step)
-        members = choose_members(loaded, None if flags.members == "all" else flags.members)
-        _report(loaded, members, evaluate_members(loaded, members, flags.episodes))
-    except UsageError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return USAGE_ERROR
-    except KeyboardInterrupt:
-        return INTERRUPTED
-    return 0
+    """The command line; for the exit code see `purerl.flags.command`."""
+    return command(_evaluate, argv)
+
+
+def _evaluate(argv: list[str]) -> None:
+    about = "Evaluate the policies of a run, greedy and sampled."
+    flags = parse_flags(Flags, argv, about, prog="python -m purerl.evaluate")
+    positive("episodes", flags.episodes)
+    loaded = load(flags.run_dir, flags.step)
+    members = choose_members(loaded, None if flags.members == "all" else flags.members)
+    _report(loaded, members, evaluate_members(loaded, members, flags.episodes))
 
 
 def _report(loaded: Loaded, members: np.ndarray, found: Evaluation) -> None:

@@ -25,8 +25,11 @@ from purerl.envs import Environment
 from purerl.errors import UsageError, nearest
 from purerl.flags import (
     FLAGS,
+    INTERRUPTED,
     NOT_SETTINGS,
     OWN,
+    RUN_ERROR,
+    USAGE_ERROR,
     RunFlags,
     env_kwargs,
     flag_value,
@@ -36,8 +39,6 @@ from purerl.flags import (
     with_all,
 )
 from purerl.types import Agent
-
-USAGE_ERROR, RUN_ERROR, INTERRUPTED = 2, 1, 130
 
 
 def main(

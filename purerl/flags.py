@@ -5,6 +5,8 @@ import dataclasses
 import io
 import itertools
 import re
+import sys
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Annotated, Any, Literal
@@ -18,6 +20,8 @@ from purerl.envs import pgx
 from purerl.envs.matches import Opponent
 from purerl.errors import UsageError, nearest
 from purerl.presets import TOTAL_STEPS, preset
+
+USAGE_ERROR, RUN_ERROR, INTERRUPTED = 2, 1, 130  # exit codes
 
 
 @dataclasses.dataclass(frozen=True)
@@ -249,6 +253,18 @@ def with_all(argv: list[str]) -> list[str]:
         alone = word.replace("_", "-") == flag and following.startswith("--")
         out += [word, "all"] if alone else [word]
     return out
+
+
+def command(work: Callable[[list[str]], None], argv: Sequence[str] | None) -> int:
+    """Do a command's work -> the exit code: 0, 2 after wrong input and 130 after an interrupt."""
+    try:
+        work(list(sys.argv[1:] if argv is None else argv))
+    except UsageError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return USAGE_ERROR
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    return 0
 
 
 def parse_flags(parser: Any, argv: list[str], description: str, prog: str | None = None) -> Any:

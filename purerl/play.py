@@ -10,13 +10,11 @@ import jax
 import jax.numpy as jnp
 import tyro
 
-from purerl.engine.load import Loaded, load
+from purerl.engine.load import Loaded, chosen_member, load
 from purerl.envs import Revealed, bare, games
 from purerl.envs.matches import Match
 from purerl.errors import UsageError
-from purerl.experiment import INTERRUPTED, USAGE_ERROR
-from purerl.flags import parse_flags
-from purerl.render import chosen_member
+from purerl.flags import command, parse_flags
 
 YOU, AGENT = "X", "O"
 
@@ -123,19 +121,15 @@ def _ask(
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """The command line; the exit code is 0, 2 after wrong input and 130 after an interrupt."""
-    argv = list(sys.argv[1:] if argv is None else argv)
-    try:
-        about = "Play a board game against the policy of a run."
-        flags = parse_flags(Flags, argv, about, prog="python -m purerl.play")
-        loaded = load(flags.run_dir)
-        play(loaded, chosen_member(flags.run_dir, loaded, flags.member), flags.first)
-    except UsageError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return USAGE_ERROR
-    except KeyboardInterrupt:
-        return INTERRUPTED
-    return 0
+    """The command line; for the exit code see `purerl.flags.command`."""
+    return command(_play, argv)
+
+
+def _play(argv: list[str]) -> None:
+    about = "Play a board game against the policy of a run."
+    flags = parse_flags(Flags, argv, about, prog="python -m purerl.play")
+    loaded = load(flags.run_dir)
+    play(loaded, chosen_member(flags.run_dir, loaded, flags.member), flags.first)
 
 
 if __name__ == "__main__":

@@ -12,13 +12,11 @@ import tyro
 from PIL.Image import Image
 
 from purerl import envs
-from purerl.engine.load import Loaded, load
-from purerl.engine.record import METRICS, read_metric
-from purerl.engine.train import MAX_EPISODE_STEPS
+from purerl.engine.load import chosen_member, load
+from purerl.engine.programs import longest_episode
 from purerl.envs.brax import Brax
 from purerl.errors import UsageError, positive
-from purerl.experiment import INTERRUPTED, USAGE_ERROR
-from purerl.flags import parse_flags
+from purerl.flags import command, parse_flags
 from purerl.rendering import grids
 from purerl.rendering.brax import write_html
 from purerl.rendering.canvas import captioned, write_gif
@@ -77,8 +75,7 @@ def render(
     env = envs.bare(loaded.agent.env)
     path = _output(Path(run_dir), env, output)
     row = chosen_member(Path(run_dir), loaded, member)
-    limit = env.max_episode_steps or MAX_EPISODE_STEPS
-    episode = play(loaded, row, limit if steps is None else steps, seed)
+    episode = play(loaded, row, longest_episode(env) if steps is None else steps, seed)
     try:
         if isinstance(env, Brax):
             write_html(path, env, episode)
@@ -112,21 +109,17 @@ def frames(env_name: str, episode: Episode) -> tuple[Iterator[Image], int]:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """The command line; the exit code is 0, 2 after wrong input and 130 after an interrupt."""
-    argv = list(sys.argv[1:] if argv is None else argv)
-    try:
-        about = "Draw one greedy episode of a member of a run."
-        flags = parse_flags(Flags, argv, about, prog="python -m purerl.render")
-        settings = {k: v for k, v in vars(flags).items() if k != "run_dir"}
-        path, episode = render(flags.run_dir, **settings)
-    except UsageError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return USAGE_ERROR
-    except KeyboardInterrupt:
-        return INTERRUPTED
+    """The command line; for the exit code see `purerl.flags.command`."""
+    return command(_render, argv)
+
+
+def _render(argv: list[str]) -> None:
+    about = "Draw one greedy episode of a member of a run."
+    flags = parse_flags(Flags, argv, about, prog="python -m purerl.render")
+    settings = {k: v for k, v in vars(flags).items() if k != "run_dir"}
+    path, episode = render(flags.run_dir, **settings)
     end = "" if episode.ended else ", not ended by then"
     print(f"return {episode.reward.sum():.1f} in {episode.length} steps{end}; written to {path}")
-    return 0
 
 
 def _output(run_dir: Path, env: Any, output: str | Path | None) -> Path:
@@ -141,26 +134,6 @@ def _output(run_dir: Path, env: Any, output: str | Path | None) -> Path:
     if not path.parent.is_dir():
         raise UsageError(f"output={str(path)!r}: there is no directory {str(path.parent)!r}")
     return path
-
-
-def chosen_member(run_dir: Path, loaded: Loaded, member: Literal["best"] | int) -> int:
-    """The member that is meant, by number; "best" is the one with the best last evaluation.
-
-    Raises:
-      UsageError: no such member, or no evaluation to choose by.
-    """
-    size = loaded.population.size
-    if member != "best":
-        if not 0 <= member < size:
-            raise UsageError(f"member={member}: must be best, or from 0 to {size - 1}")
-        return member
-    try:
-        _, values = read_metric(run_dir, "eval/return")
-    except UsageError:
-        values = np.full((1, size), np.nan)
-    if np.isnan(values[-1]).all():
-        raise UsageError(f"member='best': {METRICS} has no evaluation; must be 0 to {size - 1}")
-    return int(np.nanargmax(values[-1]))
 
 
 def _picture(env_name: str, episode: Episode, t: int) -> Image:

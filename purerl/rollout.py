@@ -1,4 +1,4 @@
-"""Acting in B environments for T steps: the one place where environments are stepped."""
+"""Acting in B environments for T steps: the one scan that steps environments in training."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple

@@ -243,3 +243,8 @@ def _check_axis(name: str, axis: Any) -> None:
 def _ends(kind: str, low: float, high: float) -> None:
     if not (math.isfinite(low) and math.isfinite(high) and low < high):
         raise UsageError(f"{kind}: from {low:g} to {high:g}: must be two numbers, the lower first")
+
+
+def plain(value: Any) -> str:
+    """A setting in a word: sizes as 64x64."""
+    return "x".join(map(str, value)) if isinstance(value, tuple) else str(value)

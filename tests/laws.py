@@ -30,10 +30,10 @@ from purerl.engine.programs import (
     evaluate_program,
     init_program,
     iterate_program,
+    longest_episode,
 )
 from purerl.engine.record import METRICS, MetricsFile
 from purerl.engine.result import Result
-from purerl.engine.train import MAX_EPISODE_STEPS
 from purerl.types import Agent, Clock, Metrics
 
 MEMBERS = 2
@@ -144,7 +144,7 @@ def whole(case: Case) -> Result:
 
 
 def _programs(agent: Agent) -> Programs:
-    limit = agent.env.max_episode_steps or MAX_EPISODE_STEPS
+    limit = longest_episode(agent.env)
     structure = jax.tree.structure(agent.hparams)
     return compile_programs(agent, place(MEMBERS, devices=1), EPISODES, limit, structure)
 

@@ -10,7 +10,8 @@ PAGE = Path(__file__).parents[1] / "docs" / "agents.md"
 
 
 def source() -> str:
-    (code,) = re.findall(r"```python\n(.*?)```", PAGE.read_text(), re.DOTALL)
+    found = re.findall(r"```python\n(.*?)```", PAGE.read_text(), re.DOTALL)
+    (code,) = (code for code in found if code.startswith('"""REINFORCE'))
     return code
 
 

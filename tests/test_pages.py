@@ -8,6 +8,7 @@ import re
 import runpy
 import shlex
 import sys
+import types
 from pathlib import Path
 
 import pytest
@@ -82,6 +83,9 @@ def test_examples_of_the_readme_run(tmp_path, monkeypatch):
     assert len(names["result"].dropped) == 3
 
 
+WORLDS = ROOT / "docs" / "environments.md"
+
+
 class Accepted(BaseException):
     """A command came as far as training."""
 
@@ -94,6 +98,10 @@ def test_commands_are_accepted(path, monkeypatch):
             algorithm.make(env, group.config)
         raise Accepted
 
+    walks = types.ModuleType("walks")  # where the page says that its environment lies
+    (code,) = re.findall(r"```python\n(.*?class Walk.*?)```", WORLDS.read_text(), re.DOTALL)
+    exec(code, walks.__dict__)
+    monkeypatch.setitem(sys.modules, "walks", walks)
     monkeypatch.setattr(experiment, "_train", train)
     monkeypatch.setattr(experiment, "_start", lambda argv: None)
     for words in commands(path):

@@ -14,7 +14,7 @@ from purerl.engine.cohort import Cohort
 from purerl.engine.hosts import use_cores
 from purerl.engine.placement import place
 from purerl.engine.population import population
-from purerl.engine.programs import compile_programs
+from purerl.engine.programs import compile_programs, longest_episode
 
 RATES = ("learning_rate", "critic_learning_rate", "actor_learning_rate",
          "temperature_learning_rate")  # fmt: skip
@@ -38,7 +38,7 @@ def main(task: dict[str, Any]) -> dict[str, Any]:
     agent, hparams = make(task)
     iterations = max(1, task["steps"] // task["chunks"] // agent.steps_per_update)
     where = place(1, cpu_batch=agent.cpu_batch)
-    limit = agent.env.max_episode_steps or 1000
+    limit = longest_episode(agent.env)
     programs = compile_programs(agent, where, task["episodes"], limit)
     cohort = Cohort(population(hparams, [task["seed"]]), where, programs)
     cohort.evaluate(0)  # so that compiling it is over before the clock starts

@@ -8,8 +8,8 @@ noisy networks (Fortunato et al. 2018), categorical (C51, Bellemare et al. 2017)
 
 Departures: time limits bootstrap from the true final observation; several environments at once;
 double by default; errors are squared, not clipped (docs/decisions/0011); Adam; categorical
-distributions begin with a mean of about 0, not in the middle of their support; the first layer of a
-noisy network has no noise.
+distributions begin with a mean of about 0, not in the middle of their support; a noisy network has
+no noise in a convolution and in its first dense layer.
 Axes: B environments, R rounds of K steps, N rows of a batch, U gradient steps, A actions, Z atoms.
 """
 

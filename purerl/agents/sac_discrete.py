@@ -240,7 +240,7 @@ def _make(env: Environment, config: Config, q: QFunction | None) -> Agent:
     steps = num_envs * length * config.num_rounds
     return Agent(
         init, update, act, lambda batch: (), HParams(), env, config, steps,
-        first * num_envs * length,
+        first * num_envs * length, own_network=q is not None,
     )  # fmt: skip
 
 

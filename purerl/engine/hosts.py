@@ -83,8 +83,8 @@ def _alone_on_host() -> bool:
 def _explain_abort() -> None:
     """Say in one line what it means when JAX's runtime aborts the process.
 
-    It does as soon as it loses process 0, with a C++ stack trace, and takes no other wish. Python's
-    own handlers run too late for this signal; a C one runs in the thread that aborts.
+    It does as soon as it loses process 0, with a C++ stack trace, and cannot be told otherwise.
+    Python's own handlers run too late for this signal; a C one runs in the thread that aborts.
     """
     handler = ctypes.CFUNCTYPE(None, ctypes.c_int)(_aborted)
     _explain_abort.handler = handler  # it must live as long as the process
@@ -125,7 +125,7 @@ def first() -> bool:
 
 
 def several() -> bool:
-    """Whether this is one process of more, without making JAX look for its devices."""
+    """Whether this process is one of several, without making JAX look for its devices."""
     return jax.distributed.is_initialized() and jax.process_count() > 1
 
 

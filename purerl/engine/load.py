@@ -3,7 +3,7 @@
 import logging
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import jax
 import numpy as np
@@ -15,9 +15,11 @@ from purerl.engine.programs import RunState, init_program
 from purerl.engine.record import (
     CHECKPOINTS,
     CONFIG,
+    METRICS,
     differences,
     hparams_of,
     read_config,
+    read_metric,
     rebuild,
     settings_of,
 )
@@ -140,3 +142,23 @@ def _restore(
         return load_state(checkpointer, iteration, like), iteration
     finally:
         checkpointer.close()
+
+
+def chosen_member(run_dir: Path, loaded: Loaded, member: Literal["best"] | int) -> int:
+    """The member that is meant, by number; "best" is the one with the best last evaluation.
+
+    Raises:
+      UsageError: no such member, or no evaluation to choose by.
+    """
+    size = loaded.population.size
+    if member != "best":
+        if not 0 <= member < size:
+            raise UsageError(f"member={member}: must be best, or from 0 to {size - 1}")
+        return member
+    try:
+        _, values = read_metric(run_dir, "eval/return")
+    except UsageError:
+        values = np.full((1, size), np.nan)
+    if np.isnan(values[-1]).all():
+        raise UsageError(f"member='best': {METRICS} has no evaluation; must be 0 to {size - 1}")
+    return int(np.nanargmax(values[-1]))

@@ -20,11 +20,14 @@ import numpy as np
 
 from purerl.engine.placement import Placement
 from purerl.engine.population import EVALUATE, INIT, UPDATE, keys, stream
+from purerl.envs import Environment
 from purerl.types import Agent, Clock, Key, Metrics, TrainState
+
+MAX_EPISODE_STEPS = 1000  # of an evaluation episode that nothing ends
 
 
 class RunState(NamedTuple):
-    """What a checkpoint holds.
+    """The state of all members, which an iteration takes and gives back.
 
     Attributes:
       train: the members' TrainStates, every leaf [P, ...].
@@ -169,6 +172,11 @@ def iterate_program(agent: Agent, rows: int, batch: int):
     return iterate
 
 
+def longest_episode(env: Environment) -> int:
+    """Steps of an evaluation episode, at most."""
+    return env.max_episode_steps or MAX_EPISODE_STEPS
+
+
 def evaluate_program(agent: Agent, rows: int, episodes: int, max_steps: int):
     """(learner, keys [P], hparams, step, wanted [P]) -> Evaluation, `episodes` of each kind a row.
 
@@ -178,7 +186,6 @@ def evaluate_program(agent: Agent, rows: int, episodes: int, max_steps: int):
 
     def evaluate(learner: Any, keys: Key, hparams: Any, step, wanted=None) -> Evaluation:
         key = jax.vmap(lambda key: stream(key, EVALUATE, step))(keys)
-        member = lambda fn: jax.vmap(fn, (0, 0, 0, 0, 0))
 
         def reset(key, hparams):
             episode_keys = jax.random.split(jax.random.fold_in(key, 3 * max_steps), 2 * episodes)
@@ -205,7 +212,9 @@ def evaluate_program(agent: Agent, rows: int, episodes: int, max_steps: int):
             time, carries, world, running, returns, lengths = scanned
             fold = jax.vmap(jax.vmap(jax.random.fold_in, (None, 0)), (0, None))
             step_keys = fold(key, 3 * time + jnp.arange(3))  # [P, 3], for `advance`
-            carries, world, timestep = member(advance)(step_keys, learner, hparams, carries, world)
+            carries, world, timestep = jax.vmap(advance)(
+                step_keys, learner, hparams, carries, world
+            )
             returns += jnp.where(running, timestep.reward, 0.0)
             lengths += running
             return time + 1, carries, world, running & ~timestep.done, returns, lengths

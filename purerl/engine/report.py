@@ -19,10 +19,10 @@ from purerl.analysis import (
     rank,
     write_sweep,
 )
-from purerl.configurations import plain
 from purerl.engine.record import CURVE, METRICS, SWEEP, read_metric
 from purerl.engine.result import Result, labels, short, swept_values
 from purerl.errors import UsageError
+from purerl.sweeps import plain
 
 YLABEL = "return of training episodes"
 

@@ -23,7 +23,7 @@ from purerl.engine.memory import check_memory
 from purerl.engine.placement import Placement, check_sharing, place
 from purerl.engine.plan import Plan
 from purerl.engine.population import Population, check_bounds, population
-from purerl.engine.programs import compile_programs, enable_cache
+from purerl.engine.programs import compile_programs, enable_cache, longest_episode
 from purerl.engine.record import (
     CHECKPOINTS,
     CONFIG,
@@ -38,7 +38,6 @@ from purerl.envs import check_params
 from purerl.errors import UsageError, positive, whole
 from purerl.types import Agent
 
-MAX_EPISODE_STEPS = 1000  # of an evaluation episode that nothing ends
 HALVING_GROUPS = 8  # that a shard is cut into, so that dropped members cost nothing
 
 
@@ -226,7 +225,7 @@ def train(
 
     outputs: list[Any] = []
     enable_cache()
-    limit = agent.env.max_episode_steps or MAX_EPISODE_STEPS
+    limit = longest_episode(agent.env)
     with Display(progress and hosts.first()) as display, held(writes):
         display.header(agent, members, plan.updates * agent.steps_per_update, where, path)
         programs = compile_programs(

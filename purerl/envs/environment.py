@@ -4,7 +4,7 @@ Axes: B environments.
 """
 
 from collections.abc import Callable
-from typing import Any, Literal, NamedTuple, Protocol, get_args
+from typing import Any, Literal, NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -14,7 +14,6 @@ from purerl.spaces import Space
 from purerl.types import EnvParams, Key
 
 type ResetMode = Literal["pool", "full"]
-RESET_MODES: tuple[str, ...] = get_args(ResetMode.__value__)
 
 
 class TimeStep(NamedTuple):

@@ -21,7 +21,7 @@ from purerl.replay.words import Layout, layout
 from purerl.types import pytree, static
 
 FEW = 2**13  # numbers, which one core reads in less time than two need to meet
-MANY = 2**17  # numbers; XLA splits what it takes to read as many
+MANY = 2**17  # numbers; XLA splits over threads what it believes reads at least this many
 
 
 class Steps(NamedTuple):

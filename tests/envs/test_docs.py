@@ -12,7 +12,7 @@ PAGE = Path(__file__).parents[2] / "docs" / "environments.md"
 
 
 def test_the_example_runs():
-    (code,) = re.findall(r"```python\n(.*?)```", PAGE.read_text(), re.DOTALL)
+    code, *_ = re.findall(r"```python\n(.*?)```", PAGE.read_text(), re.DOTALL)
     names = {}
     exec(code, names)
     walk = names["Walk"]
