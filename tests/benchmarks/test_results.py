@@ -18,6 +18,21 @@ def test_documents_agree_with_the_results():
     assert (records.ROOT / "README.md").read_text() == tables.readme()
 
 
+def test_the_readme_shows_where_we_are_slower():
+    text = "\n".join(tables.short())
+    pairs = [row for found in records.read("peers").values() for row in found.values()]
+    behind = [
+        row for row in pairs if "repetitions" in row and "slower" in (
+            row["steps_per_second"].get("purerl_is"),
+            row["cold_seconds_to_score"].get("purerl_is"),
+        )
+    ]  # fmt: skip
+    assert behind
+    for row in behind:
+        (line,) = (x for x in text.splitlines() if f"| {row['task']} | {row['title']} |" in x)
+        assert "**slower**" in line
+
+
 def test_documents_follow_the_results(results):
     entry = {
         "command": "python experiments/ppo_gymnax.py --env CartPole-v1 --seeds 16",
