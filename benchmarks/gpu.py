@@ -225,7 +225,7 @@ def _told(entry: dict[str, Any]) -> str:
 
 
 def main(argv: list[str]) -> int:
-    # What was installed before counts.
+    # Installing, before this, counts too.
     began = time.monotonic() - max(0.0, time.time() - float(os.environ.get(BEGAN, time.time())))
     flags = parser("gpu", __doc__)
     flags.add_argument("--quick", action="store_true", help="tiny sizes, one row of each kind")
@@ -240,6 +240,8 @@ def main(argv: list[str]) -> int:
         raise UsageError(f"profile={str(given.profile)!r}: needs --only with one row")
     if given.minutes <= 0:
         raise UsageError(f"minutes={given.minutes:g}: must be more than 0")
+    for number in (signal.SIGTERM, signal.SIGHUP):  # a row ends with what measures it
+        signal.signal(number, lambda *_: sys.exit(143))
     machine, platform, about = device()
     if platform == "cpu" and not given.quick:
         raise UsageError("jax: sees no accelerator; --quick runs the same path, tiny, on a CPU")

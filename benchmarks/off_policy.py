@@ -8,8 +8,8 @@ Everything that is compared runs in one process, alternating, and is reported as
 several repeats, without compiling. Ours has a device for each core, as experiments have; Rejax's
 program runs on one, whose threads use all cores. DQN: CartPole, 10 environments, one gradient step
 of 128 rows for every step of them, double, 64-64 networks. SAC: Pendulum, one environment, one
-256 rows for every step of it, 64-64 networks; its limit is a loop of the matrix products of such a
-gradient step, forward and backward, and of nothing else. Results are kept in
+gradient step of 256 rows for every step of it, 64-64 networks; its limit is a loop of the matrix
+products of such a gradient step, forward and backward, and of nothing else. Results are kept in
 benchmarks/results/<device>/off_policy.json.
 """
 

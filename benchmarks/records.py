@@ -76,7 +76,7 @@ def provenance(**settings: Any) -> dict[str, Any]:
     from purerl.version import installed
 
     versions = {name: installed(name) for name in PACKAGES}
-    backend = jax.devices()[0].client.platform_version.splitlines()[0]
+    backend = " ".join(jax.devices()[0].client.platform_version.split())
     return {
         "settings": settings,
         "versions": {**versions, "python": platform.python_version(), "backend": backend},

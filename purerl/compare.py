@@ -4,7 +4,7 @@ import dataclasses
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import numpy as np
 import tyro
@@ -12,7 +12,7 @@ from rich.table import Table
 
 from purerl.analysis import Curve, plot_comparison, probability_of_improvement, summary
 from purerl.engine.display import wide_console
-from purerl.engine.record import read_config, read_metric
+from purerl.engine.record import differences, read_config, read_metric
 from purerl.errors import UsageError
 from purerl.flags import command, parse_flags
 
@@ -48,25 +48,28 @@ def compare(
         names = list(map(str, paths))
     worlds = [_world(path) for path in paths]
     for path, world in zip(paths, worlds, strict=True):
-        if world != worlds[0]:
-            raise UsageError(f"run_dir={str(path)!r}: is on {world}, {names[0]} is on {worlds[0]}")
+        if wrong := differences(worlds[0], world):
+            said = "; ".join(wrong).replace("the run has", f"{names[0]} has")
+            raise UsageError(f"run_dir={str(path)!r}: is on another environment: {said}")
     curves = {n: Curve(*read_metric(p, metric)) for n, p in zip(names, paths, strict=True)}
     if output is not None:
         path = Path(output)
         if path.suffix != ".png" or not path.parent.is_dir():
             raise UsageError(f"output={str(path)!r}: must be a .png in a directory that exists")
-        plot_comparison(path, curves, worlds[0], metric)
+        plot_comparison(path, curves, worlds[0]["env"]["name"], metric)
     return curves
 
 
-def _world(run_dir: Path) -> str:
-    """The environment of a run of one configuration."""
+def _world(run_dir: Path) -> dict[str, Any]:
+    """The environment and its parameters, of a run of one configuration."""
     config = read_config(run_dir)
-    swept = [name for name, value in config["hparams"].items() if isinstance(value, list)]
+    params = config["hparams"].get("env_params", {})
+    every = config["hparams"] | params
+    swept = [name for name, value in every.items() if isinstance(value, list)]
     if swept or "groups" in config:
         said = f"sweeps {', '.join(swept)}" if swept else "is a sweep"
         raise UsageError(f"run_dir={str(run_dir)!r}: {said}; sweep.csv ranks its configurations")
-    return config["env"]["name"]
+    return {"env": config["env"], "env_params": params}
 
 
 def main(argv: Sequence[str] | None = None) -> int:

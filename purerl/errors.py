@@ -67,7 +67,8 @@ def check_settings(settings: Any) -> None:
     for field in dataclasses.fields(settings):
         kind, value, least = kinds[field.name], getattr(settings, field.name), 1
         if get_origin(kind) is Annotated:
-            kind, least = get_args(kind)
+            kind, *notes = get_args(kind)
+            least = next((note for note in notes if type(note) is int), 1)
         if get_origin(kind) is Literal:
             choose(field.name, value, get_args(kind))
         elif kind is int:
@@ -75,8 +76,8 @@ def check_settings(settings: Any) -> None:
         elif kind == tuple[int, ...]:
             for size in value:
                 _count(field.name, size, least)
-        elif kind is float and not math.isfinite(value):
-            raise UsageError(f"{field.name}={value}: must be finite")
+        elif kind is float and not (isinstance(value, int | float) and math.isfinite(value)):
+            raise UsageError(f"{field.name}={value!r}: must be a finite number")
 
 
 def _count(field: str, value: Any, least: int) -> None:

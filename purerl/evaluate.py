@@ -54,8 +54,9 @@ def evaluate(
     """Evaluate the policies of a checkpoint, as training evaluates them.
 
     The randomness is a function of member and step, of the stream that training evaluates with:
-    with the same `episodes` and all members, the numbers are those of training, bit for bit; but
-    where population-based training selected, a checkpoint has the members that went on.
+    with the same `episodes` and all members, the numbers are those of training, bit for bit; except
+    right after a selection of population-based training, where a checkpoint holds the members that
+    replaced the worst.
 
     Args:
       run_dir: what `train` wrote.

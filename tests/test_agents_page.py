@@ -1,7 +1,10 @@
 """The worked example of docs/agents.md is short, and learns. tests/agents has it keep the laws."""
 
+import re
+
+import jax
 import numpy as np
-from reinforce_page import reinforce, source
+from reinforce_page import PAGE, reinforce, source
 
 import purerl
 from purerl.engine import train
@@ -21,3 +24,13 @@ def test_the_example_learns(tmp_path):
     assert np.nanmean(returns[0]) < 35
     assert np.median(result.returns) > 80
     assert rebuild(read_config(tmp_path / "run")) is agent
+
+
+def test_the_network_of_one_s_own_trains(tmp_path, monkeypatch, capsys):
+    """As printed; Flax broadcasts its biases, which the tests forbid elsewhere."""
+    monkeypatch.chdir(tmp_path)
+    code, printed = re.findall(r"```python\n([^`]*?class Net.*?)```\n\n```text\n(.*?)```",
+                               PAGE.read_text(), re.DOTALL)[0]  # fmt: skip
+    with jax.numpy_rank_promotion("allow"):
+        exec(code, {})
+    assert capsys.readouterr().out == printed

@@ -50,7 +50,10 @@ def test_runs_are_compared_by_their_last_values(runs, tmp_path, capsys):
         (["first", "first"], "must be two runs or more, each once"),
         (["first", "nothing"], "is no run"),
         (["first", "sweep"], "sweeps rate; sweep.csv ranks its configurations"),
-        (["first", "other"], "is on test/other, first is on test/countdown"),
+        (
+            ["first", "other"],
+            "is on another environment: env.kwargs.name='test/other' where",
+        ),
         (["first", "second", "--metric", "eval/retrun"], "metric='eval/retrun': metrics.csv in"),
         (["first", "second", "--output", "x.gif"], "output='x.gif': must be a .png"),
     ],

@@ -205,6 +205,8 @@ def test_what_config_json_cannot_describe_is_given(tmp_path, capsys):
     assert changed(loaded.state, result.state) == []
     found = evaluate(path, episodes=3, agent=agent)
     assert changed(found, result.evaluation) == []
+    with pytest.raises(UsageError, match=r"^agent: has the built-in network; the run has one of"):
+        purerl.load(path, agent=ppo.make(agent.env, agent.config))
     other = ppo.make(agent.env, dataclasses.replace(agent.config, num_envs=4))
     with pytest.raises(UsageError, match=r"^agent: config.num_envs=4 where the run has 2$"):
         purerl.load(path, agent=other)

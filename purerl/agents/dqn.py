@@ -72,7 +72,7 @@ class HParams(NamedTuple):
     epsilon_end: Share = 0.05  # probability of a random action after exploration
     exploration_fraction: Share = 0.5  # part of the run in which it falls from 1; 0: none
     max_grad_norm: Magnitude = 10.0  # gradients are scaled down to at most this global norm
-    kappa: Annotated[float, (0.0, 1e6)] = 1.0  # quantile: squares smaller errors, which blurs it
+    kappa: Annotated[float, (0.0, 1e6)] = 1.0  # quantile: errors up to this are squared
     priority_exponent: Magnitude = 0.6  # 0 draws uniformly
     importance_exponent: Share = 0.4  # correction of what is drawn too often; 1 at the end
     reward_scale: float = 1.0  # multiplies rewards before learning

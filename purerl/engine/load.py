@@ -77,6 +77,8 @@ def load(run_dir: str | Path, step: int | None = None, agent: Agent | None = Non
         wrong = differences({k: config[k] for k in ("config", "env")}, settings_of(agent))
         if wrong:
             raise UsageError(f"agent: {'; '.join(wrong)}")
+        if "network" in config and not agent.own_network:
+            raise UsageError("agent: has the built-in network; the run has one of its own")
     elif "network" in config:
         raise UsageError(
             f"run_dir={str(path)!r}: has a network of its own; load(run_dir, agent=...) takes it"

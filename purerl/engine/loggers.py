@@ -15,6 +15,9 @@ import numpy as np
 from purerl.analysis import iqm
 from purerl.errors import UsageError, choose
 
+MOST_LINES = 100
+LONGEST = 240  # letters of a file's name
+
 
 class Logger(Protocol):
     """Somewhere that metrics go, besides metrics.csv."""
@@ -35,7 +38,8 @@ class TensorBoard:
         from tensorboardX import SummaryWriter
 
         # TensorBoard draws directories as lines of one plot.
-        self._writers = [SummaryWriter(str(run_dir / "tensorboard" / label)) for label in labels]
+        paths = [run_dir / "tensorboard" / label[:LONGEST] for label in labels]
+        self._writers = [SummaryWriter(str(path)) for path in paths]
 
     def log(self, step: int, metrics: dict[str, np.ndarray]) -> None:
         rows = _over_seeds(metrics, len(self._writers))
@@ -99,9 +103,12 @@ def open_logger(
 ) -> Logger:
     """The logger of that name, one of LOGGERS; `labels` [C] tell configurations apart.
 
+    More than 100 configurations are one line: each has a file of its own that stays open.
+
     Raises:
       UsageError: it cannot be opened, such as W&B without a login.
     """
+    labels = labels if len(labels) <= MOST_LINES else [""]
     try:
         if name == "tensorboard":
             return TensorBoard(run_dir, labels)

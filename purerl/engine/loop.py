@@ -98,7 +98,7 @@ class Run:
             cohort.save(checkpoints, step)
         if checkpoints:
             checkpoints.wait()
-        result = self._result(programs, step, evaluation, interrupt.asked)
+        result = self._result(programs, step, evaluation, hosts.any_of(interrupt.asked))
         if self._path and hosts.first():
             draw(self._path, result, self._pbt)
             table = result.table()

@@ -1,5 +1,6 @@
 """When the host does what during a run, and how a user stops it."""
 
+import contextlib
 import os
 import signal
 import threading
@@ -119,4 +120,5 @@ class Interrupt:
     def _ask(self, *_: object) -> None:
         self.asked = True
         self.__exit__()
-        os.write(2, b"\nstopping at the end of this chunk; again to stop at once\n")
+        with contextlib.suppress(OSError):  # nobody may be listening any more
+            os.write(2, b"\nstopping at the end of this chunk; again to stop at once\n")

@@ -167,13 +167,14 @@ def read_metric(run_dir: str | Path, metric: str) -> tuple[np.ndarray, np.ndarra
     """(steps [P], values [P, M]) of one metric in metrics.csv; NaN where there is no value.
 
     Raises:
-      UsageError: the directory has no metrics.csv, or that no such metric.
+      UsageError: the directory has no metrics.csv, or the file has no such metric.
     """
     points: dict[int, dict[int, float]] = {}
     size, names = 0, dict[str, None]()
     try:
         with (Path(run_dir) / METRICS).open(newline="") as file:
-            for row in csv.DictReader(file):
+            # The last line of a run in progress may be in the middle of being written.
+            for row in csv.DictReader(line for line in file if line.endswith("\n")):
                 member, name = int(row["member"]), row["metric"]
                 size, names[name] = max(size, member + 1), None
                 if name == metric:

@@ -47,7 +47,7 @@ def draw(path: Path, result: Result, pbt: bool = False) -> None:
         ranked = [row._replace(values=begun(row)) for row in ranked]
     count = members.configurations
     order = [row.configuration for row in ranked]
-    values = values.reshape(len(steps), count, -1)
+    values = values.reshape(len(steps), count, members.size // count)
     named = labels(members, "initial_" if pbt else "")
     plot_configurations(path / CURVE, steps, values, named, name, YLABEL, order=order)
     write_sweep(path / SWEEP, ranked)

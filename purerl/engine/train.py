@@ -5,6 +5,7 @@ Axes: C configurations.
 
 import contextlib
 import fcntl
+import os
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -166,7 +167,7 @@ def train(
       eval_every: steps between evaluations, by default a tenth of the run; 0 for one at the end.
       eval_episodes: episodes of each evaluation, as many greedy as sampled.
       checkpoint_every: steps between checkpoints, by default as `eval_every`; 0 for one at the end.
-      keep: checkpoints that stay, the newest; None keeps all.
+      keep: how many checkpoints to keep, the newest; None keeps all.
       log_every: steps between rows of metrics, by default a hundredth of the run.
       run_dir: where to write; None writes nothing.
       resume: go on from the newest checkpoint in `run_dir`, which must be of the same settings; the
@@ -195,6 +196,7 @@ def train(
     )  # fmt: skip
     total_steps, eval_episodes = int(total_steps), int(eval_episodes)
     population_batch = population_batch if population_batch is None else int(population_batch)
+    keep = keep if keep is None else int(keep)
     settings = describe(
         agent,
         members,
@@ -203,7 +205,7 @@ def train(
         eval_every=plan.eval_every,
         eval_episodes=eval_episodes,
         checkpoint_every=plan.checkpoint_every,
-        keep="all" if keep is None else int(keep),
+        keep="all" if keep is None else keep,
         log_every=plan.log_every,
         population_batch=population_batch,
         data_parallel=where.data,
@@ -214,30 +216,38 @@ def train(
     hosts.agree(settings, differences)
     if path is not None:
         hosts.by_first(lambda: prepare(path, settings, resume))
-    writes = path if hosts.first() else None
     # With population-based training no configuration stays what it was.
     told = [""] if pbt else labels(members)
-
-    def opened(logger: str | Logger) -> Any:
-        if not isinstance(logger, str) or writes is None:
-            return logger
-        return open_logger(logger, writes, settings, told)
-
     outputs: list[Any] = []
+
+    def begin() -> None:
+        """Of the first process: have the directory to itself, and open the loggers."""
+        if path is not None:
+            stack.enter_context(held(path))
+            if resume:
+                write_json(path / CONFIG, read_config(path) | {"keep": settings["keep"]})
+        for logger in loggers:
+            if isinstance(logger, str) and path is not None:
+                outputs.append(open_logger(logger, path, settings, told))
+            else:
+                outputs.append(logger)
+
     enable_cache()
     limit = longest_episode(agent.env)
-    with Display(progress and hosts.first()) as display, held(writes):
-        display.header(agent, members, plan.updates * agent.steps_per_update, where, path)
-        programs = compile_programs(
-            agent, where, eval_episodes, limit, jax.tree.structure(members.hparams)
-        )
-        display.compiled(programs)
+    with Display(progress and hosts.first()) as display, contextlib.ExitStack() as stack:
+        stack.callback(lambda: [output.close() for output in outputs])
         try:
+            hosts.by_first(begin)
+            display.header(agent, members, plan.updates * agent.steps_per_update, where, path)
+            programs = compile_programs(
+                agent, where, eval_episodes, limit, jax.tree.structure(members.hparams)
+            )
+            display.compiled(programs)
             check_memory(where, agent, members, programs.temporary_bytes, copies)
-            outputs += [opened(logger) for logger in loggers if hosts.first()]
         except UsageError:
-            if writes and not resume:
-                _undo(writes)
+            stack.close()
+            if path is not None and hosts.first() and not resume:
+                _undo(path)
             raise
         try:
             checkpoints = Checkpoints(path / CHECKPOINTS, keep) if path else None
@@ -253,9 +263,7 @@ def train(
             if jax.process_count() == 1:
                 raise
             raise RunError(_gone(path, error)) from error
-        finally:
-            for output in outputs:
-                output.close()
+        stack.close()
         display.result(result)
         if pbt:
             display.note("the table has what members began with, metrics.csv what it became")
@@ -271,7 +279,10 @@ def prepare(path: Path, settings: dict[str, Any], resume: bool) -> None:
     if resume:
         # Devices may be others than before, how many share a member, and how many members each has.
         free = ("data_parallel", "keep", "population_batch")
-        before = read_config(path) | {name: settings[name] for name in free}
+        before = read_config(path)
+        if "keep" not in before and "network" in settings:  # older, and did not say so
+            before["network"] = settings["network"]
+        before |= {name: settings[name] for name in free}
         if wrong := differences(before, settings):
             raise UsageError(f"resume={str(path)!r}: is another configuration: {'; '.join(wrong)}")
         return
@@ -309,24 +320,24 @@ def _undo(path: Path) -> None:
 
 
 @contextlib.contextmanager
-def held(path: Path | None) -> Iterator[None]:
+def held(path: Path) -> Iterator[None]:
     """Keep other processes out of a run directory, as long as this one trains in it.
 
     Raises:
       UsageError: another process does.
     """
-    with contextlib.ExitStack() as stack:
-        if path is not None:
-            file = stack.enter_context((path / CONFIG).open("r+"))
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise UsageError(
-                    f"run_dir={str(path)!r}: another process is training in it"
-                ) from None
-            except OSError:  # a disk that knows no locks
-                pass
+    directory = os.open(path, os.O_RDONLY)
+    try:
+        fcntl.flock(directory, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(directory)
+        raise UsageError(f"run_dir={str(path)!r}: another process is training in it") from None
+    except OSError:  # a disk that knows no locks
+        pass
+    try:
         yield
+    finally:
+        os.close(directory)
 
 
 def _gone(path: Path | None, error: Exception) -> str:

@@ -68,23 +68,20 @@ def make(name: str, **kwargs: Any) -> Environment:
         else that gives one when called.
       **kwargs: brax: backend (spring where it has it), episode_length (1000), action_repeat (1)
         and what the brax environment takes; gymnax: what the gymnax environment's constructor
-        takes, and the fields of its parameters; game and pgx: opponent; probes: their fields; of
-        your own: what is called with.
+        takes, and the fields of its parameters; game and pgx: opponent; probes: their fields; your
+        own: the arguments it is called with.
 
     Raises:
       UsageError: an unknown name or argument, or a backend that the environment lacks.
     """
-    if ":" in name:
-        arguments = tuple(sorted((k, _plain(v)) for k, v in kwargs.items()))
-        env = _own(name, arguments)
-        _specs[id(env)] = env, name, dict(arguments)
-        return env
-    pgx.refuse(name)
-    if name not in registered():
+    own = ":" in name
+    if not own:
+        pgx.refuse(name)
+    if not own and name not in registered():
         close = " or ".join(nearest(name, registered())) or "one of purerl.registered()"
         raise UsageError(f"env={name!r}: no such environment; did you mean {close}?")
-    suite, env_id = name.split("/", 1)
-    if suite == "brax":
+    suite, _, env_id = name.partition("/")
+    if suite == "brax" and not own:
         backends = brax.ENVIRONMENTS[env_id]
         kwargs = {"backend": backends[0], "episode_length": 1000, "action_repeat": 1} | kwargs
         choose("backend", kwargs["backend"], backends)
@@ -99,8 +96,9 @@ def make(name: str, **kwargs: Any) -> Environment:
         except TypeError:
             said = "must be a number, a text, or a list or an array of them"
             raise UsageError(f"{field}={value!r}: {said}") from None
-    env = _build(name, arguments)
-    _specs[id(env)] = env, name, dict(arguments)
+    env = _own(name, arguments) if own else _build(name, arguments)
+    # What a function of one's own gives may have a name already.
+    _specs.setdefault(id(env), (env, name, dict(arguments)))
     return env
 
 
@@ -155,8 +153,10 @@ def _own(name: str, arguments: tuple[tuple[str, Any], ...]) -> Environment:
     module, _, attribute = name.partition(":")
     try:
         env = getattr(importlib.import_module(module), attribute)(**dict(arguments))
+    except UsageError:
+        raise
     except (AttributeError, ImportError, TypeError, ValueError) as error:
-        raise UsageError(f"env={name!r}: {' '.join(str(error).split())}") from None
+        raise UsageError(f"env={name!r}: {' '.join(str(error).split())}") from error
     if lacks := [part for part in PARTS if not hasattr(env, part)]:
         raise UsageError(f"env={name!r}: is no Environment: it has no {', '.join(lacks)}")
     return env

@@ -200,7 +200,10 @@ def check_policy(policy: Policy, observation_space: Space, action_space: Space) 
 
     obs = jax.ShapeDtypeStruct((2, *observation_space.shape), observation_space.dtype)
     start = jax.ShapeDtypeStruct((2,), jnp.bool_)
-    found = jax.eval_shape(step, jax.random.key(0), obs, start)
+    try:
+        found = jax.eval_shape(step, jax.random.key(0), obs, start)
+    except (AttributeError, TypeError) as error:
+        raise UsageError(f"policy: cannot make a step: {' '.join(str(error).split())}") from error
     names = "value", "log_prob of its actions", "action"
     for name, x, shape in zip(names, found, ((), (), action_space.shape), strict=True):
         if x.shape != (2, *shape):

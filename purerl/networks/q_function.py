@@ -125,10 +125,10 @@ def check_q_function(
     `noisy`: whether the algorithm hands it noise, so that `apply` must take a third argument.
     """
     obs = jax.ShapeDtypeStruct((1, *observation_space.shape), observation_space.dtype)
-    noise = lambda key: (q.noise(key),) if noisy else ()
-    values = lambda key, obs: q.apply(q.init(key), obs, *noise(key))
+    key = jax.random.key(0)
+    given = jax.eval_shape(q.init, key), obs, *([jax.eval_shape(q.noise, key)] if noisy else [])
     try:
-        found = jax.eval_shape(values, jax.random.key(0), obs).shape
+        found = jax.eval_shape(q.apply, *given).shape
     except TypeError as error:
         wanted = "(params, obs, noise)" if noisy else "(params, obs)"
         reason = " ".join(str(error).split())

@@ -111,7 +111,7 @@ def split(tree: Any, number: int) -> Any:
 def strided(tree: Any, number: int) -> Any:
     """Leaves [M, ...] as `number` batches, [number, M / number, ...]: row i is in batch i % number.
 
-    Of rows drawn in strata, as by priority, every batch then has some of all.
+    Rows may be drawn in strata, as by priority: so every batch holds some of every stratum.
     """
     return jax.tree.map(lambda x: jnp.swapaxes(x.reshape(-1, number, *x.shape[1:]), 0, 1), tree)
 

@@ -61,7 +61,7 @@ def plan(
     improvement of the prior, which is one in expectation with any number of simulations (Danihelka
     et al. 2022, https://openreview.net/forum?id=bERaNdoegnO, eq. 11). puct: visit counts, with
     `noisy` at the root (Schrittwieser et al. 2020, https://arxiv.org/abs/1911.08265, appendix B;
-    but values are stretched to [0, 1] among the children of a node, not over the whole tree).
+    but values are stretched to [0, 1] among a node and its children, not over the whole tree).
 
     Args:
       params: passed to `recurrent`.
@@ -98,29 +98,31 @@ def plan(
             qtransform=weigh,
         )  # fmt: skip
     else:
-        if explore:
+        fraction = NOISE if explore else 0.0
+        if explore and legal is not None:
             bits, noise_bits = jax.random.key_data(jax.random.split(key))
             prior = noisy(jax.random.wrap_key_data(noise_bits), logits, legal)
             start = _ROOT(prior_logits=prior, value=value, embedding=embedding)
             shared |= {"rng_key": bits, "root": start}
+            fraction = 0.0
         found = mctx.muzero_policy(
-            **shared, dirichlet_fraction=0.0, temperature=1.0 if explore else 0.0
-        )
+            **shared, dirichlet_fraction=fraction, dirichlet_alpha=DIRICHLET_ALPHA,
+            temperature=1.0 if explore else 0.0,
+        )  # fmt: skip
     tree = found.search_tree.summary()
     tried = jnp.where(tree.visit_counts > 0, found.action_weights, 0.0) + 1e-30 * tree.visit_counts
     value = (tried * tree.qvalues).sum(-1) / tried.sum(-1)
     return Plan(found.action.astype(jnp.int32), found.action_weights, value)
 
 
-def noisy(key: Key, logits: jax.Array, legal: jax.Array | None) -> jax.Array:
+def noisy(key: Key, logits: jax.Array, legal: jax.Array) -> jax.Array:
     """Logits [N, A] of 3/4 of the policy and 1/4 of Dirichlet noise, over the moves of `legal`.
 
     Silver et al. 2017, https://doi.org/10.1038/nature24270, section "self-play". mctx's own noise
     is of all moves, and what falls on those that may not be made is lost. The key is consumed.
     """
     gamma = jax.random.gamma(key, DIRICHLET_ALPHA, logits.shape)
-    if legal is not None:
-        logits, gamma = masked(logits, legal), jnp.where(legal, gamma, 0.0)
+    logits, gamma = masked(logits, legal), jnp.where(legal, gamma, 0.0)
     noise = gamma / jnp.maximum(gamma.sum(-1, keepdims=True), 1e-30)
     mixed = (1.0 - NOISE) * jax.nn.softmax(logits) + NOISE * noise
     return jnp.log(jnp.maximum(mixed, 1e-30))

@@ -323,7 +323,7 @@ def test_what_was_seen_after_a_termination_is_not_learnt_from():
 
 
 def test_standardising_and_back():
-    """Also of a reward that is paid once in a thousand steps, 31 deviations out."""
+    """Also of what is far out, as a reward that is paid once in a thousand steps."""
     running = statistics.update(statistics.init((3,)), jax.random.normal(KEY, (50, 3)) * 4.0 + 1.0)
     y = jax.random.normal(KEY, (5, 2, 3)).at[0, 0].set(100.0)
     found = mpc.standardized(running, running, mpc.Examples(y, y, jnp.ones_like(y)))

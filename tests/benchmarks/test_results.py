@@ -18,19 +18,15 @@ def test_documents_agree_with_the_results():
     assert (records.ROOT / "README.md").read_text() == tables.readme()
 
 
-def test_the_readme_shows_where_we_are_slower():
+def test_the_readme_shows_where_we_are_slower(results):
+    behind = {"ratio": 0.5, "low": 0.4, "high": 0.6, "pairs": 5, "purerl_is": "slower"}
+    ahead = behind | {"purerl_is": "faster"}
+    for task, speed in (("new", behind), ("even", ahead)):
+        told = {"steps_per_second": speed, "cold_seconds_to_score": ahead}
+        records.keep("peers", task, {"task": task, "title": "Other", "repetitions": []} | told)
     text = "\n".join(tables.short())
-    pairs = [row for found in records.read("peers").values() for row in found.values()]
-    behind = [
-        row for row in pairs if "repetitions" in row and "slower" in (
-            row["steps_per_second"].get("purerl_is"),
-            row["cold_seconds_to_score"].get("purerl_is"),
-        )
-    ]  # fmt: skip
-    assert behind
-    for row in behind:
-        (line,) = (x for x in text.splitlines() if f"| {row['task']} | {row['title']} |" in x)
-        assert "**slower**" in line
+    assert "| new | Other | 0.5 (0.4 to 0.6) | **slower** |" in text
+    assert "| even |" not in text
 
 
 def test_documents_follow_the_results(results):

@@ -64,7 +64,7 @@ def test_a_copy_that_is_saved_is_counted_on_several_processes(monkeypatch):
     """Each copies its part on its devices, whatever they are; one process copies to the host."""
     options = {
         "seeds": 1, "hparams": None, "halving": False, "pbt": False, "eval_every": None,
-        "eval_episodes": 1, "checkpoint_every": None, "log_every": None, "devices": None,
+        "eval_episodes": 1, "checkpoint_every": None, "keep": 2, "log_every": None, "devices": None,
         "data_parallel": 1, "population_batch": None, "loggers": (),
     }  # fmt: skip
     copies = lambda saves: planned(AGENT, UNIT, saves=saves, **options).copies

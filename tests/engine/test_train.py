@@ -1,5 +1,6 @@
 """The loop: its plan, what it refuses before compiling, and what a person sees."""
 
+import gc
 import json
 import re
 import shutil
@@ -212,6 +213,7 @@ def test_what_is_restored_finds_room(tmp_path, monkeypatch):
         held.append(len([x for x in jax.live_arrays() if x.shape[1:] == (3,)]))
         return restore(self, *arguments)
 
+    gc.collect()
     before = len([x for x in jax.live_arrays() if x.shape[1:] == (3,)])
     monkeypatch.setattr(Checkpoints, "restore", restored)
     train(AGENT, 2 * UNIT, resume=True, **options)
@@ -242,7 +244,8 @@ def test_a_resumed_run_may_have_other_members_abreast(run, tmp_path):
 
 @pytest.mark.parametrize("kind", [np.int64, float])
 def test_counts_may_be_numpy_s_or_floats(kind, tmp_path):
-    counts = {"seeds": 2, "devices": 1, "population_batch": 1, "eval_episodes": 2, "eval_every": 15}
+    counts = {"seeds": 2, "devices": 1, "population_batch": 1, "eval_episodes": 2, "eval_every": 15,
+              "keep": 1}  # fmt: skip
     counts = {name: kind(value) for name, value in counts.items()}
     result = train(AGENT, kind(2 * UNIT), run_dir=tmp_path / "run", **counts)
     assert result.returns.shape == (2,)

@@ -11,10 +11,13 @@ from purerl.envs import check
 PAGE = Path(__file__).parents[2] / "docs" / "environments.md"
 
 
-def test_the_example_runs():
-    code, *_ = re.findall(r"```python\n(.*?)```", PAGE.read_text(), re.DOTALL)
+def test_the_example_runs(capsys):
+    code, more = re.findall(r"```python\n(.*?)```", PAGE.read_text(), re.DOTALL)
+    (printed,) = re.findall(r"```text\n(.*?)```", PAGE.read_text(), re.DOTALL)
     names = {}
     exec(code, names)
+    exec(more, names)
+    assert capsys.readouterr().out == printed
     walk = names["Walk"]
 
     class Wide(walk):

@@ -106,7 +106,6 @@ def test_noise_is_of_the_moves_that_may_be_made(elsewhere):
     assert prior[:, 7].mean() == pytest.approx(0.75 * policy[1] + 0.125, abs=0.01)
     # A share of Dirichlet(a, a) has the variance 1 / (4 (2 a + 1)).
     assert prior[:, 7].std() == pytest.approx(0.25 * np.sqrt(1 / (4 * 1.6)), rel=0.05)
-    assert noisy(KEY, logits, None).shape == (rows, actions)
 
 
 def test_puct_searches_with_noise_among_legal_moves():
