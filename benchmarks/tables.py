@@ -416,8 +416,8 @@ def short() -> list[str]:
     rows += [
         "",
         "Beside other libraries, with networks and hyperparameters as equal as they can be",
-        "(`-own`: each its own; BENCHMARKS.md says what is not equal): ratios of steps/s, and of the",
-        "seconds to a score, compiling included. Above 1 purerl is ahead; with 95 % intervals.",
+        "(`-own`: each its own; BENCHMARKS.md says what is not equal): ratios of steps/s, and of",
+        "the seconds to a score, compiling included. Above 1 purerl is ahead; with 95 % intervals.",
         "",
         "| | beside | steps/s | purerl is | seconds to a score | purerl is |",
         "| --- | --- | ---: | --- | ---: | --- |",
