@@ -580,6 +580,20 @@ class Names(Walk):
         return state, timestep._replace(obs=jnp.int32(3))
 
 
+def test_each_name_reads_its_own_row():
+    """Exchange rows of the first kernel, and what the names give is exchanged."""
+    actor = deterministic_actor(
+        Discrete(5), Box.of(-1.0, 1.0, (1,)), hidden_sizes=(8,), activation="tanh"
+    )
+    params, order = actor.init(KEY), np.array([2, 0, 4, 1, 3])
+    params["params"]["Head_0"]["kernel"] *= 100.0
+    plain = actor.apply(params, jnp.arange(5))
+    assert len(set(np.round(plain[:, 0].tolist(), 4))) == 5
+    layer = params["params"]["Dense_0"]
+    layer["kernel"] = layer["kernel"][order]
+    np.testing.assert_allclose(actor.apply(params, jnp.arange(5)), plain[order], rtol=1e-5)
+
+
 @pytest.mark.parametrize("module", [sac, td3, ddpg])
 def test_an_observation_that_is_a_name_is_one_hot(module):
     """And not normalised, as if the last were five times the first."""
@@ -594,7 +608,7 @@ def test_an_observation_that_is_a_name_is_one_hot(module):
     for i in range(3):
         clock = purerl.types.Clock(jnp.int32(i), jnp.int32(3))
         state, metrics = jax.jit(agent.update)(KEY, state, agent.hparams, clock)
-    assert state.learner.obs_stats.mean.shape == ()
+    assert state.learner.obs_stats.count == 0
     assert all(np.isfinite(x) for x in metrics.values())
 
 

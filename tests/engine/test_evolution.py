@@ -291,6 +291,17 @@ def descent() -> Agent:
     return Agent(init, update, act, lambda batch: (), HParams(), env, Config(), 1)
 
 
+def test_nobody_is_copied_before_anything_is_learnt():
+    """The evaluations at 10, 20 and 30 select nobody; what that at 40 selects is there at 50."""
+    agent = dataclasses.replace(descent(), learning_starts=30)
+    hparams: Any = sample(HParams(), 20, seed=0, rate=log_uniform(1e-3, 1.0))
+    found = train(agent, 60, hparams=hparams, pbt=True, eval_every=10, eval_episodes=1)
+    steps, rates = found.metric("hparams/rate")
+    assert steps.tolist() == [10, 20, 30, 40, 50, 60]
+    assert (rates[:4] == rates[0]).all()
+    assert (rates[4] != rates[3]).sum() == 4
+
+
 @pytest.mark.parametrize("seed", range(3))
 def test_pbt_beats_random_search_at_equal_budget(seed):
     """By more than the luck of the draw: it finds that the step must shrink; no fixed one can."""

@@ -136,6 +136,18 @@ def test_metrics_are_tidy(tmp_path):
         read_metric(tmp_path / "none", "eval/return")
 
 
+def test_a_line_that_is_being_written_is_not_read(tmp_path):
+    """As of a run in progress: half a number is another one."""
+    file = MetricsFile(tmp_path, MEMBERS)
+    file.start(0)
+    file.log(10, {"x/y": np.full(4, 125.0)})
+    path = tmp_path / METRICS
+    path.write_text(path.read_text()[:-3])  # the last is 1 now, of 125
+    steps, values = read_metric(tmp_path, "x/y")
+    assert steps.tolist() == [10]
+    np.testing.assert_array_equal(values, [[125.0, 125.0, 125.0]])
+
+
 def test_large_seeds_and_steps_keep_their_digits(tmp_path):
     file = MetricsFile(tmp_path, population(toys.HParams(), [2**32 - 1, 2**24 + 1]))
     file.start(0)
