@@ -17,10 +17,11 @@ from purerl import envs
 from purerl.analysis import rank
 from purerl.configurations import Group, as_flags, expand
 from purerl.engine import Result, RunError, hosts, population, train
+from purerl.engine.directory import prepare
 from purerl.engine.display import show_sweep
 from purerl.engine.record import CONFIG, describe, read_config
 from purerl.engine.report import combine, together
-from purerl.engine.train import planned, prepare
+from purerl.engine.train import planned
 from purerl.envs import Environment
 from purerl.errors import UsageError, nearest
 from purerl.flags import (

@@ -21,9 +21,9 @@ from laws import changed
 from purerl import UsageError
 from purerl.agents import ppo
 from purerl.engine import memory
+from purerl.engine.directory import left
 from purerl.engine.load import load
 from purerl.engine.record import MetricsFile
-from purerl.engine.train import _left
 from purerl.experiment import main
 from purerl.flags import parse
 
@@ -181,8 +181,8 @@ def test_a_group_is_resumed_with_its_sweep(grouped, capsys):
     err = capsys.readouterr().err
     assert err.count("\n") == 1
     assert err.endswith(f"is a group of a sweep; --resume {grouped}\n")
-    assert _left(grouped / "num_envs=8") == f"--resume {grouped} goes on from iteration 4"
-    assert _left(grouped) == "no checkpoint is left"
+    assert left(grouped / "num_envs=8") == f"--resume {grouped} goes on from iteration 4"
+    assert left(grouped) == "no checkpoint is left"
 
 
 def test_no_group_begins_before_all_have_been_found_to_fit(tmp_path, monkeypatch, capsys):

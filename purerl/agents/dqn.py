@@ -246,7 +246,7 @@ def _make(env: Environment, config: Config, q: QFunction | None) -> Agent:
         return replace(learner, epsilon=epsilon), Actor(experience, tree), metrics
 
     def learn(drawn: Chance, number, learner: Learner, actor: Actor, hparams, clock):
-        """U gradient steps on rows drawn at once; found: their index and errors."""
+        """U gradient steps on rows drawn at once; found: of `draws.judged`."""
         replay, share = actor.experience.replay, clock.step / clock.total
         time = (number + 1) * length  # steps of each environment that are in the ring
         beta = hparams.importance_exponent + (1.0 - hparams.importance_exponent) * share

@@ -274,7 +274,7 @@ def _make(env: Environment, config: Config, model: Model | None) -> Agent:
         return learner, Actor(experience, tree), metrics
 
     def learn(drawn, number, learner: Learner, actor: Actor, hparams, clock: Clock):
-        """U gradient steps on sequences drawn at once; found: their index and errors."""
+        """U gradient steps on sequences drawn at once; found: of `draws.judged`."""
         replay, (_, numbers, keys) = actor.experience.replay, drawn
         time = (number + 1) * length  # steps of each environment that are in the ring
         index, weight = draws.draw(

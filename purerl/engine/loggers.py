@@ -15,7 +15,7 @@ import numpy as np
 from purerl.analysis import iqm
 from purerl.errors import UsageError, choose
 
-MOST_LINES = 100
+MOST_LINES = 100  # of one plot
 LONGEST = 240  # letters of a file's name
 
 
@@ -38,8 +38,7 @@ class TensorBoard:
         from tensorboardX import SummaryWriter
 
         # TensorBoard draws directories as lines of one plot.
-        paths = [run_dir / "tensorboard" / label[:LONGEST] for label in labels]
-        self._writers = [SummaryWriter(str(path)) for path in paths]
+        self._writers = [SummaryWriter(str(run_dir / "tensorboard" / label)) for label in labels]
 
     def log(self, step: int, metrics: dict[str, np.ndarray]) -> None:
         rows = _over_seeds(metrics, len(self._writers))
@@ -103,12 +102,14 @@ def open_logger(
 ) -> Logger:
     """The logger of that name, one of LOGGERS; `labels` [C] tell configurations apart.
 
-    More than 100 configurations are one line: each has a file of its own that stays open.
+    More than 100 configurations, or such as no file can be called by, are one line: in TensorBoard
+    each has a file of its own, which stays open.
 
     Raises:
       UsageError: it cannot be opened, such as W&B without a login.
     """
-    labels = labels if len(labels) <= MOST_LINES else [""]
+    if len(labels) > MOST_LINES or max(map(len, labels)) > LONGEST:
+        labels = [""]
     try:
         if name == "tensorboard":
             return TensorBoard(run_dir, labels)

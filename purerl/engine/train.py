@@ -4,10 +4,7 @@ Axes: C configurations.
 """
 
 import contextlib
-import fcntl
-import os
-import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Literal, NamedTuple
@@ -17,6 +14,7 @@ import jax
 from purerl.engine import hosts
 from purerl.engine.checkpoint import Checkpoints
 from purerl.engine.cohort import Cohort
+from purerl.engine.directory import disk_error, gone, held, is_disk, note, prepare, undo
 from purerl.engine.display import Display
 from purerl.engine.loggers import Logger, check_loggers, open_logger
 from purerl.engine.loop import Run
@@ -25,15 +23,7 @@ from purerl.engine.placement import Placement, check_sharing, place
 from purerl.engine.plan import Plan
 from purerl.engine.population import Population, check_bounds, population
 from purerl.engine.programs import compile_programs, enable_cache, longest_episode
-from purerl.engine.record import (
-    CHECKPOINTS,
-    CONFIG,
-    describe,
-    differences,
-    read_config,
-    sweep_of,
-    write_json,
-)
+from purerl.engine.record import CHECKPOINTS, describe, differences
 from purerl.engine.result import Result, labels
 from purerl.envs import check_params
 from purerl.errors import UsageError, positive, whole
@@ -219,13 +209,16 @@ def train(
     # With population-based training no configuration stays what it was.
     told = [""] if pbt else labels(members)
     outputs: list[Any] = []
+    ours = False  # the directory, to be undone: another process may have made it at the same time
 
     def begin() -> None:
         """Of the first process: have the directory to itself, and open the loggers."""
+        nonlocal ours
         if path is not None:
             stack.enter_context(held(path))
+            ours = not resume
             if resume:
-                write_json(path / CONFIG, read_config(path) | {"keep": settings["keep"]})
+                note(path, keep=settings["keep"])
         for logger in loggers:
             if isinstance(logger, str) and path is not None:
                 outputs.append(open_logger(logger, path, settings, told))
@@ -246,8 +239,8 @@ def train(
             check_memory(where, agent, members, programs.temporary_bytes, copies)
         except UsageError:
             stack.close()
-            if path is not None and hosts.first() and not resume:
-                _undo(path)
+            if path is not None and ours:
+                undo(path)
             raise
         try:
             checkpoints = Checkpoints(path / CHECKPOINTS, keep) if path else None
@@ -256,103 +249,15 @@ def train(
                 run = Run(agent, cohort, plan, display, path, checkpoints, outputs, pbt)
                 result = run.train(programs, keep_state)
         except (OSError, ValueError) as error:
-            if path is None or not _is_disk(error):
+            if path is None or not is_disk(error):
                 raise
-            raise RunError(_disk_error(path, error)) from error
+            raise RunError(disk_error(path, error)) from error
         except jax.errors.JaxRuntimeError as error:
             if jax.process_count() == 1:
                 raise
-            raise RunError(_gone(path, error)) from error
+            raise RunError(gone(path, error)) from error
         stack.close()
         display.result(result)
         if pbt:
             display.note("the table has what members began with, metrics.csv what it became")
     return result
-
-
-def prepare(path: Path, settings: dict[str, Any], resume: bool) -> None:
-    """Make the run directory of a new run, or see that an old one is of the same settings.
-
-    Raises:
-      UsageError: it exists and is not to be resumed, or it is to be and is no run or another one.
-    """
-    if resume:
-        # Devices may be others than before, how many share a member, and how many members each has.
-        free = ("data_parallel", "keep", "population_batch")
-        before = read_config(path)
-        if "keep" not in before and "network" in settings:  # older, and did not say so
-            before["network"] = settings["network"]
-        before |= {name: settings[name] for name in free}
-        if wrong := differences(before, settings):
-            raise UsageError(f"resume={str(path)!r}: is another configuration: {'; '.join(wrong)}")
-        return
-    try:
-        if path.exists() and (not path.is_dir() or any(path.iterdir())):
-            raise UsageError(f"run_dir={str(path)!r}: exists; choose another, or --resume {path}")
-        if not path.exists():
-            path.mkdir(parents=True)  # of two runs at once that ask for it, one is refused
-        write_json(path / CONFIG, settings)
-    except OSError as error:
-        raise UsageError(f"run_dir={str(path)!r}: cannot be written: {error.strerror}") from None
-
-
-def _is_disk(error: Exception) -> bool:
-    # Orbax and TensorStore report a failed write as ValueError, with the system's words inside.
-    words = (
-        "No space left",
-        "No such file",
-        "ENOSPC",
-        "NOT_FOUND",
-        "Permission denied",
-        "RESOURCE",
-    )
-    return isinstance(error, OSError) or any(word in str(error) for word in words)
-
-
-def _disk_error(path: Path, error: Exception) -> str:
-    reason = getattr(error, "strerror", None) or str(error).splitlines()[0][:200]
-    return f"run_dir={str(path)!r}: cannot be written: {reason}; {_left(path)}"
-
-
-def _undo(path: Path) -> None:
-    """Leave nothing of a run directory in which nothing happened; it was new or empty."""
-    shutil.rmtree(path, ignore_errors=True)
-
-
-@contextlib.contextmanager
-def held(path: Path) -> Iterator[None]:
-    """Keep other processes out of a run directory, as long as this one trains in it.
-
-    Raises:
-      UsageError: another process does.
-    """
-    directory = os.open(path, os.O_RDONLY)
-    try:
-        fcntl.flock(directory, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        os.close(directory)
-        raise UsageError(f"run_dir={str(path)!r}: another process is training in it") from None
-    except OSError:  # a disk that knows no locks
-        pass
-    try:
-        yield
-    finally:
-        os.close(directory)
-
-
-def _gone(path: Path | None, error: Exception) -> str:
-    reason = " ".join(str(error).split())[:160]
-    return f"distributed: another process is gone ({reason}); {_left(path)}"
-
-
-def _left(path: Path | None) -> str:
-    """What can be gone on from."""
-    try:
-        config = path is not None and (path / CONFIG).exists()
-        newest = Checkpoints(path / CHECKPOINTS).latest() if path and config else None
-    except Exception:  # whatever is wrong with the disk must not hide what was
-        newest = None
-    if newest is None:
-        return "no checkpoint is left"
-    assert path is not None
-    return f"--resume {sweep_of(path) or path} goes on from iteration {newest}"

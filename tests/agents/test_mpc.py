@@ -3,6 +3,7 @@
 import dataclasses
 import inspect
 import itertools
+import types
 from typing import NamedTuple
 
 import jax
@@ -21,7 +22,7 @@ from purerl.errors import UsageError
 from purerl.networks import Ensemble, gaussian_ensemble
 from purerl.ops import statistics
 from purerl.replay import Index, Transitions, ring
-from purerl.spaces import Box
+from purerl.spaces import Box, Discrete
 from purerl.types import Clock
 
 KEY = jax.random.key(0)
@@ -507,3 +508,11 @@ def test_what_cannot_be_is_one_line_before_anything_compiles(env, settings, said
 
 def test_the_true_model_needs_no_replay():
     mpc.make(purerl.make(PENDULUM), mpc.Config(capacity=1, batch_size=8, learning_starts=1))
+
+
+def test_a_learnt_model_needs_observations_that_change_by_numbers():
+    actions = purerl.make(PENDULUM).action_space
+    env = types.SimpleNamespace(name="names", action_space=actions, observation_space=Discrete(5))
+    mpc.check(env, mpc.Config(model="true"))
+    with pytest.raises(UsageError, match="model='learned' needs observations in a Box"):
+        mpc.check(env, mpc.Config(model="learned"))

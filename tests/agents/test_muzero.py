@@ -10,6 +10,7 @@ import pytest
 import purerl
 from purerl.agents import muzero
 from purerl.agents.muzero import Config
+from purerl.envs.matches import SelfPlay
 from purerl.networks import Model
 from purerl.ops import two_hot
 from purerl.ops.q_learning import cross_entropy
@@ -295,3 +296,9 @@ def test_what_cannot_be_is_said_in_one_line(env, changes, said):
     with pytest.raises(purerl.UsageError, match=said.replace("[", r"\[")) as caught:
         muzero.make(purerl.make(env), Config(**changes))
     assert "\n" not in str(caught.value)
+
+
+def test_a_game_is_given_as_its_match():
+    """Of self-play it would take the other's wins for its own, and moves that may not be made."""
+    with pytest.raises(purerl.UsageError, match="MuZero takes the match, and plays itself in it"):
+        muzero.make(SelfPlay(purerl.make("game/tic_tac_toe").game))

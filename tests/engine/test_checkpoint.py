@@ -1,5 +1,6 @@
 """Checkpoints: exact, the newest complete one, and nothing half-written in the way."""
 
+import json
 import subprocess
 import sys
 
@@ -152,3 +153,12 @@ def test_as_many_checkpoints_stay_as_are_asked_for(keep, kept, tmp_path):
     assert sorted(p.name for p in (path / "checkpoint").iterdir()) == kept
     # Of a finished run fewer or more may be asked for: nothing else depends on it.
     train(agent, 4 * unit, checkpoint_every=unit, keep=3, run_dir=path, resume=True)
+
+
+def test_what_is_kept_stays_kept_when_a_run_is_resumed_again(tmp_path):
+    """The last word counts, for the command line too, which reads it from config.json."""
+    agent, path = toys.make(), tmp_path / "run"
+    unit = agent.steps_per_update
+    train(agent, 2 * unit, run_dir=path)
+    train(agent, 2 * unit, run_dir=path, resume=True, keep=None)
+    assert json.loads((path / "config.json").read_text())["keep"] == "all"

@@ -17,9 +17,9 @@ from purerl import UsageError
 from purerl.agents import ppo
 from purerl.engine import cohort, train
 from purerl.engine.checkpoint import Checkpoints
+from purerl.engine.directory import held
 from purerl.engine.plan import Plan
 from purerl.engine.record import MetricsFile, read_metric
-from purerl.engine.train import held
 
 AGENT = toys.make()
 UNIT = AGENT.steps_per_update
@@ -231,6 +231,23 @@ def test_two_processes_do_not_train_in_one_directory(run, tmp_path):
     assert str(caught.value) == f"run_dir={str(path)!r}: another process is training in it"
     assert (path / "metrics.csv").read_bytes() == before
     train(AGENT, 10 * UNIT + 2, **options)
+
+
+def test_of_two_that_begin_in_one_empty_directory_the_second_leaves_it_alone(tmp_path):
+    """It is refused, and must not take with it what the first has there."""
+    path = tmp_path / "run"
+    path.mkdir()
+    prepared = sys.modules["purerl.engine.train"].prepare
+
+    def both(path, settings, resume):
+        prepared(path, settings, resume)
+        (path / "metrics.csv").write_text("of the first")
+
+    with pytest.MonkeyPatch.context() as patch, held(path):
+        patch.setattr(sys.modules["purerl.engine.train"], "prepare", both)
+        with pytest.raises(UsageError, match="another process is training in it"):
+            train(AGENT, 2 * UNIT, run_dir=path)
+    assert (path / "metrics.csv").read_text() == "of the first"
 
 
 def test_a_resumed_run_may_have_other_members_abreast(run, tmp_path):

@@ -185,8 +185,8 @@ def test_one_ply_wins_and_stops_the_other():
     assert (reply(keys, board) == 14).all()
 
 
-def test_one_ply_takes_no_move_for_a_win_that_loses():
-    """Where three in a row lose: it makes none, and does not keep the other from one."""
+def misere():
+    """Tic-tac-toe in which whoever makes a line loses."""
 
     class Misere(type(games.GAMES["tic_tac_toe"])):
         def play(self, board, action):
@@ -194,7 +194,12 @@ def test_one_ply_takes_no_move_for_a_win_that_loses():
             return after, -won.astype(jnp.int8), over
 
     plain = games.GAMES["tic_tac_toe"]
-    game = Misere(**{f.name: getattr(plain, f.name) for f in dataclasses.fields(plain)})
+    return Misere(**{f.name: getattr(plain, f.name) for f in dataclasses.fields(plain)})
+
+
+def test_one_ply_takes_no_move_for_a_win_that_loses():
+    """Where three in a row lose: it makes none, and does not keep the other from one."""
+    plain, game = games.GAMES["tic_tac_toe"], misere()
     board = jnp.asarray([[1, 1, 0], [-1, -1, 0], [0, 0, 0]], jnp.int8)
     replies = [
         int(matches._one_ply(key, game, board)) for key in jax.random.split(jax.random.key(0), 200)
@@ -205,14 +210,7 @@ def test_one_ply_takes_no_move_for_a_win_that_loses():
 
 def test_a_game_in_which_the_last_move_may_lose_is_solved():
     """Whoever makes a line loses: then the other, who is to move, has won."""
-
-    class Misere(type(games.GAMES["tic_tac_toe"])):
-        def play(self, board, action):
-            after, won, over = super().play(board, action)
-            return after, -won.astype(jnp.int8), over
-
-    plain = games.GAMES["tic_tac_toe"]
-    game = Misere(**{f.name: getattr(plain, f.name) for f in dataclasses.fields(plain)})
+    plain, game = games.GAMES["tic_tac_toe"], misere()
     found, usual = games.solve(game), games.solve(plain)
     lined = np.asarray(jax.vmap(lambda b: games.in_line(b == -1, 3))(found.boards)) & found.ended
     assert lined.sum() > 100
