@@ -56,7 +56,11 @@ def compare(
         path = Path(output)
         if path.suffix != ".png" or not path.parent.is_dir():
             raise UsageError(f"output={str(path)!r}: must be a .png in a directory that exists")
-        plot_comparison(path, curves, worlds[0]["env"]["name"], metric)
+        try:
+            plot_comparison(path, curves, worlds[0]["env"]["name"], metric)
+        except OSError as error:
+            said = f"cannot be written: {error.strerror}"
+            raise UsageError(f"output={str(path)!r}: {said}") from None
     return curves
 
 

@@ -17,8 +17,8 @@ from purerl import envs
 from purerl.analysis import rank
 from purerl.configurations import Group, as_flags, expand
 from purerl.engine import Result, RunError, hosts, population, train
-from purerl.engine.directory import prepare
-from purerl.engine.display import show_sweep
+from purerl.engine.directory import note, prepare
+from purerl.engine.display import say, show_sweep
 from purerl.engine.record import CONFIG, describe, read_config
 from purerl.engine.report import combine, together
 from purerl.engine.train import planned
@@ -67,12 +67,12 @@ def main(
         _start(argv)
         suite = _suite(argv, default_env, suite)
         flags, config, hparams = parse(algorithm, suite, default_env, argv, variant)
-        run_dir = flags.resume or flags.run_dir or _new_run_dir(variant, flags)
+        run_dir = flags.resume or flags.run_dir or _new_run_dir(algorithm, variant, flags)
         run_dir = Path(hosts.gather(str(run_dir))[0])  # clocks of hosts differ
         results, finished = _train(algorithm, flags, config, hparams, run_dir)
         best = _best_command(algorithm, suite, flags, config, hparams, results, variant)
         if best and hosts.first():
-            print(best)
+            say(best)
         code = 0 if finished else INTERRUPTED
     except UsageError as error:
         code = _fail(error, USAGE_ERROR)
@@ -177,7 +177,7 @@ def _train(
     notes = {"sweep": list(flags.sweep), "sample": flags.sample}
     for number, (group, agent, own) in enumerate(zip(groups, agents, overridden, strict=True), 1):
         if group.name and hosts.first():
-            print(f"group {number} of {len(groups)}: {group.name}", flush=True)
+            say(f"group {number} of {len(groups)}: {group.name}")
         path = run_dir / group.name if group.name else run_dir
         begun = flags.resume is not None and (not group.name or (path / CONFIG).exists())
         result = train(
@@ -206,7 +206,7 @@ def _train(
             said = f"cannot be written: {error.strerror}; --resume {run_dir} goes on from here"
             raise RunError(f"run_dir={str(run_dir)!r}: {said}") from error
         show_sweep(title, ranked)
-        print(f"written to {run_dir}")
+        say(f"written to {run_dir}")
     return done, len(done) == len(groups) and not done[-1][1].interrupted
 
 
@@ -228,6 +228,8 @@ def _begin_groups(
     # Steps are recorded as they were given, since the groups' iterations differ.
     whole = describe(agent, members, **settings, steps_per_update=1, groups=names)
     prepare(run_dir, whole, flags.resume is not None)
+    if flags.resume is not None:
+        note(run_dir, keep=flags.keep)
 
 
 def _best_command(
@@ -265,6 +267,10 @@ def _flat(hparams: Any) -> dict[str, Any]:
     return {k: v for k, v in hparams._asdict().items() if k != "env_params"} | inner
 
 
-def _new_run_dir(variant: str, flags: RunFlags) -> Path:
-    name = f"{variant}-{re.split('[/:]', flags.env)[-1]}"
+def _new_run_dir(algorithm: ModuleType, variant: str, flags: RunFlags) -> Path:
+    """Called by the variant, but an algorithm of one's own, whose presets those are, by itself."""
+    own = algorithm.__name__.rsplit(".", 1)[-1]
+    own = Path(sys.argv[0]).stem if own == "__main__" else own
+    ours = algorithm.__name__.startswith("purerl.agents.")
+    name = f"{variant if ours else own}-{re.split('[/:]', flags.env)[-1]}"
     return Path("runs") / f"{name}-{datetime.now():%Y%m%d-%H%M%S-%f}"

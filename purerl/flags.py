@@ -44,7 +44,8 @@ class RunFlags:
     eval_episodes: int = 8
     """Greedy episodes of each evaluation and member; as many more with sampled actions."""
     checkpoint_every: int | None = None
-    """Steps between checkpoints; by default as often as evaluations, 0 for one at the end."""
+    """Steps between checkpoints; by default as often as evaluations, or ten where those are at the
+    end; 0 for one at the end."""
     keep: int | Literal["all"] = 2
     """Checkpoints that are kept, the newest; or all."""
     log_every: int | None = None

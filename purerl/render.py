@@ -22,6 +22,7 @@ from purerl.rendering.brax import write_html
 from purerl.rendering.canvas import captioned, write_gif
 from purerl.rendering.classic import SCENES
 from purerl.rendering.episode import Episode, play
+from purerl.types import Agent
 
 FRAME_SECONDS = 0.04  # at least, between frames: browsers slow down faster GIFs
 MOST_FRAMES = 1200  # of a GIF, which then stays under 2 MB
@@ -50,6 +51,7 @@ def render(
     output: str | Path | None = None,
     steps: int | None = None,
     seed: int = 0,
+    agent: Agent | None = None,
 ) -> tuple[Path, Episode]:
     """Draw one greedy episode of one member: a page for brax, a GIF for gymnax.
 
@@ -59,6 +61,7 @@ def render(
       output: where to write; by default episode.gif or episode.html in `run_dir`.
       steps: the most steps drawn; by default as many as an episode may have.
       seed: of the episode; the same for two members starts them alike.
+      agent: what was trained, where `purerl.load` needs it.
 
     Returns:
       Where it was written, and what was drawn.
@@ -71,7 +74,7 @@ def render(
         positive("steps", steps)
     if not 0 <= seed < 2**32:
         raise UsageError(f"seed={seed}: must be from 0 to 4294967295")
-    loaded = load(run_dir)
+    loaded = load(run_dir, agent=agent)
     env = envs.bare(loaded.agent.env)
     path = _output(Path(run_dir), env, output)
     row = chosen_member(Path(run_dir), loaded, member)

@@ -218,6 +218,9 @@ def test_an_algorithm_of_a_notebook_is_loaded_with_its_agent(tmp_path):
     purerl.train(agent, 60, run_dir=path)
     config = path / "config.json"
     config.write_text(config.read_text().replace('"agent": "toys"', '"agent": "nowhere"'))
-    with pytest.raises(UsageError, match="describes no run"):
+    with pytest.raises(
+        UsageError,
+        match=r"its config.json cannot tell how to make its agent \(ModuleNotFoundError.*agent=",
+    ):
         purerl.load(path)
     assert purerl.load(path, agent=agent).env_steps == 60

@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 import time
+import types
 from pathlib import Path
 
 import jax
@@ -333,8 +334,11 @@ def test_of_a_flag_given_twice_the_last_counts_and_chooses_the_preset():
 
 def test_runs_that_begin_at_once_have_directories_of_their_own(monkeypatch):
     flags = parse(ppo, "gymnax", "gymnax/CartPole-v1", [])[0]
-    names = [experiment._new_run_dir("ppo", flags) for _ in range(50)]
+    names = [experiment._new_run_dir(ppo, "ppo", flags) for _ in range(50)]
     assert len(set(names)) > 40  # of which nothing has been made yet
+    own = types.ModuleType("things.my_ppo")  # with PPO's settings: a name of its own
+    called = [experiment._new_run_dir(m, "ppo", flags).name for m in (ppo, own)]
+    assert [name.split("-")[0] for name in called] == ["ppo", "my_ppo"]
 
 
 def test_an_algorithm_without_presets_has_a_command_line(tmp_path, monkeypatch, nothing_compiles):
@@ -400,7 +404,7 @@ def test_a_killed_run_ends_as_one_that_was_not(environment, tmp_path):
     print(f"seed of the kills: {seed}")
     moments = random.Random(seed)
     flags, kills = start_of(killed, iterations), 0
-    for attempt in range(4):
+    for attempt in range(3):
         begun = steps_in(killed)
         process = launch(environment, *flags)
         if attempt % 2:

@@ -86,15 +86,23 @@ class Checkpoints:
 
 
 def saved_rows(checkpointer: Any, step: int) -> int:
-    """The length of the leading axis of what was saved at `step`."""
-    return int(checkpointer.metadata(step).custom_metadata["rows"])
+    """The length of the leading axis of what was saved at `step`.
+
+    Raises:
+      UsageError: it cannot be read.
+    """
+    try:
+        return int(checkpointer.metadata(step).custom_metadata["rows"])
+    except (LookupError, OSError, TypeError, ValueError) as error:
+        raise _damaged(step, error) from None
 
 
 def load_state(checkpointer: Any, step: int, like: Any, shardings: Any = None) -> Any:
     """What was saved at `step`, with the types of `like`; by default all of it on one device.
 
     Raises:
-      UsageError: what was saved is another state, such as that of another version of the agent.
+      UsageError: what was saved is another state, such as that of another version of the agent, or
+        cannot be read.
     """
     if shardings is None:
         alone = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
@@ -102,9 +110,17 @@ def load_state(checkpointer: Any, step: int, like: Any, shardings: Any = None) -
     spread = lambda x, where: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=where)
     try:
         return checkpointer.load(step, jax.tree.map(spread, like, shardings))
+    except OSError as error:
+        raise _damaged(step, error) from None
     except (LookupError, ValueError):  # Orbax names every leaf, over many lines
         said = "holds another state than the agent has here; was another version of it trained?"
         raise UsageError(f"the checkpoint of iteration {step} {said}") from None
+
+
+def _damaged(step: int, error: Exception) -> UsageError:
+    reason = " ".join(str(error).split())[:160] or type(error).__name__
+    said = f"cannot be read ({reason}); without its directory, the one before it is the newest"
+    return UsageError(f"the checkpoint of iteration {step} {said}")
 
 
 def _to_host(x: jax.Array) -> Any:

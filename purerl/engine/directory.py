@@ -3,12 +3,12 @@
 import contextlib
 import fcntl
 import os
+import shlex
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from purerl.engine.checkpoint import Checkpoints
 from purerl.engine.record import (
     CHECKPOINTS,
     CONFIG,
@@ -36,12 +36,15 @@ def prepare(path: Path, settings: dict[str, Any], resume: bool) -> None:
         if wrong := differences(before, settings):
             raise UsageError(f"resume={str(path)!r}: is another configuration: {'; '.join(wrong)}")
         return
+    taken = UsageError(f"run_dir={str(path)!r}: exists; choose another, or --resume {quoted(path)}")
     try:
-        if path.exists() and (not path.is_dir() or any(path.iterdir())):
-            raise UsageError(f"run_dir={str(path)!r}: exists; choose another, or --resume {path}")
-        if not path.exists():
-            path.mkdir(parents=True)  # of two runs at once that ask for it, one is refused
-        write_json(path / CONFIG, settings)
+        if path.exists() and not path.is_dir():
+            raise taken
+        path.mkdir(parents=True, exist_ok=True)
+        with held(path):  # of two runs at once that ask for it, one is refused
+            if any(path.iterdir()):
+                raise taken
+            write_json(path / CONFIG, settings)
     except OSError as error:
         raise UsageError(f"run_dir={str(path)!r}: cannot be written: {error.strerror}") from None
 
@@ -59,6 +62,16 @@ def note(path: Path, **settings: Any) -> None:
         except OSError as error:
             said = f"cannot be written: {error.strerror}"
             raise UsageError(f"run_dir={str(path)!r}: {said}") from None
+
+
+def note_versions(path: Path, versions: dict[str, str | None]) -> str:
+    """Put into config.json that a run goes on with these; what it was begun with, if it differs."""
+    config = read_config(path)
+    before = config.get("versions", {})
+    if before == versions:
+        return ""
+    note(path, versions=versions, versions_before=[*config.get("versions_before", []), before])
+    return ", ".join(f"{k} {v}" for k, v in before.items() if v != versions.get(k))
 
 
 def is_disk(error: Exception) -> bool:
@@ -118,12 +131,18 @@ def gone(path: Path | None, error: Exception) -> str:
 
 def left(path: Path | None) -> str:
     """What can be gone on from."""
+    # By name, as Orbax would wait for processes that may be gone: complete ones are numbers.
     try:
         config = path is not None and (path / CONFIG).exists()
-        newest = Checkpoints(path / CHECKPOINTS).latest() if path and config else None
-    except Exception:  # whatever is wrong with the disk must not hide what was
-        newest = None
-    if newest is None:
+        names = [one.name for one in (path / CHECKPOINTS).iterdir()] if path and config else []
+    except OSError:  # whatever is wrong with the disk must not hide what was
+        names = []
+    newest = max((int(name) for name in names if name.isdigit()), default=None)
+    if newest is None or path is None:
         return "no checkpoint is left"
-    assert path is not None
-    return f"--resume {sweep_of(path) or path} goes on from iteration {newest}"
+    return f"--resume {quoted(sweep_of(path) or path)} goes on from iteration {newest}"
+
+
+def quoted(path: Path) -> str:
+    """As it is typed on a command line."""
+    return shlex.quote(str(path))

@@ -1,5 +1,8 @@
 """What a person sees of a run: a header, a progress line, a closing table."""
 
+import contextlib
+import os
+import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,6 +20,7 @@ from purerl.analysis import Ranked, iqm, summary
 from purerl.engine.placement import Placement
 from purerl.engine.population import Population
 from purerl.engine.programs import Programs
+from purerl.engine.record import algorithm_of
 from purerl.types import Agent
 
 if TYPE_CHECKING:
@@ -49,7 +53,7 @@ class Display:
         self._total = steps
         _, kwargs = envs.spec(agent.env)
         details = "".join(f", {k}={v}" for k, v in kwargs.items())
-        name = type(agent.config).__module__.rsplit(".", 1)[-1]
+        name = algorithm_of(agent).rsplit(".", 1)[-1]
         resets = getattr(agent.config, "reset_mode", None)  # a game always begins empty
         self._lines(
             ("purerl", f"{name} on {agent.env.name}{details}"),
@@ -86,17 +90,18 @@ class Display:
             self._score = f"{iqm(known):.1f}"
         text = f"{steps:,} steps  {rate:,.0f} steps/s  return {self._score}"
         if self._bar:
-            self._bar.update(self._task, completed=steps, description=text)
+            with contextlib.suppress(OSError):
+                self._bar.update(self._task, completed=steps, description=text)
             return
         now = time.perf_counter()
         if now - self._printed >= PLAIN_SECONDS or steps == self._total:
             self._printed = now
             left = (self._total - steps) * active / rate
-            self._console.print(f"{steps / self._total:4.0%}  {text}  {left:.0f} s left")
+            self._print(f"{steps / self._total:4.0%}  {text}  {left:.0f} s left")
 
     def note(self, text: str) -> None:
         """Something the user should know now."""
-        self._console.print(escape(text))
+        self._print(escape(text))
 
     def result(self, result: "Result") -> None:
         """The closing table."""
@@ -106,9 +111,9 @@ class Display:
         title = f"evaluation after {result.steps:,} steps"
         if result.population.configurations > 1:
             rest = "sweep.csv" if result.run_dir else "result.configurations"
-            self._console.print(sweep_table(title, result.configurations, rest=rest))
+            self._print(sweep_table(title, result.configurations, rest=rest))
         else:
-            self._console.print(evaluation_table(title, result.returns, result.sampled_returns))
+            self._print(evaluation_table(title, result.returns, result.sampled_returns))
         self.note(
             f"{result.steps_per_second:,.0f} steps/s; compile {result.compile_seconds:.1f} s,"
             f" train {result.train_seconds:.1f} s, evaluate {result.evaluate_seconds:.1f} s"
@@ -121,12 +126,32 @@ class Display:
 
     def _lines(self, *rows: tuple[str, str]) -> None:
         for name, text in rows:
-            self._console.print(f"[bold]{name:<10}[/bold]  {escape(text)}")
+            self._print(f"[bold]{name:<10}[/bold]  {escape(text)}")
+
+    def _print(self, what: Any) -> None:
+        _printed(self._console, what)
 
     def _stop(self) -> None:
         if self._bar:
-            self._bar.stop()
+            with contextlib.suppress(OSError):
+                self._bar.stop()
             self._bar = None
+
+
+def _printed(console: Console, what: Any) -> None:
+    """A run goes on, and is saved, when nobody reads any more what it prints."""
+    try:
+        console.print(what)
+    except (OSError, SystemExit):  # as rich answers a closed pipe
+        console.quiet = True
+
+
+def say(text: str) -> None:
+    """Print a line, if anybody reads."""
+    try:
+        print(text, flush=True)
+    except OSError:  # nor at the end, when Python empties what it could not write
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def wide_console(quiet: bool = False) -> Console:
@@ -158,7 +183,7 @@ def _members(members: Population, place: Placement) -> str:
 
 def show_sweep(title: str, ranked: Sequence[Ranked]) -> None:
     """The closing table of a sweep of several programs."""
-    wide_console().print(sweep_table(title, ranked))
+    _printed(wide_console(), sweep_table(title, ranked))
 
 
 def sweep_table(

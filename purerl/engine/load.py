@@ -88,10 +88,11 @@ def load(run_dir: str | Path, step: int | None = None, agent: Agent | None = Non
         agent = agent or rebuild(config)
         members = _members(config, hparams)
         unit, saved_unit = agent.steps_per_update, config["steps_per_update"]
-    except (AttributeError, ImportError, KeyError, TypeError) as error:
+    except (AttributeError, ImportError, KeyError, TypeError, UsageError) as error:
         reason = " ".join(f"{type(error).__name__}: {error}".split())
         raise UsageError(
-            f"run_dir={str(path)!r}: its {CONFIG} describes no run ({reason})"
+            f"run_dir={str(path)!r}: its {CONFIG} cannot tell how to make its agent ({reason}); "
+            "load(run_dir, agent=...) takes it"
         ) from None
     if unit != saved_unit:
         raise UsageError(

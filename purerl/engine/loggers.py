@@ -6,7 +6,7 @@ Axes: M members, C configurations.
 import importlib
 import os
 import uuid
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -31,6 +31,31 @@ class Logger(Protocol):
         ...
 
 
+class Careful:
+    """A Logger whose failure ends its logging and not the run; `note` is told of it."""
+
+    def __init__(self, logger: Logger, note: Callable[[str], None]):
+        self._logger, self._note = logger, note
+        self._failed = False
+
+    def log(self, step: int, metrics: dict[str, np.ndarray]) -> None:
+        if not self._failed:
+            self._try(lambda: self._logger.log(step, metrics))
+
+    def close(self) -> None:
+        self._try(self._logger.close)
+
+    def _try(self, call: Callable[[], None]) -> None:
+        try:
+            call()
+        except Exception as error:  # of a package that is not ours, or of a user's own
+            reason = " ".join(str(error).split())[:200]
+            if not self._failed:
+                kind = type(self._logger).__name__
+                self._note(f"{kind} logs no further ({type(error).__name__}: {reason})")
+            self._failed = True
+
+
 class TensorBoard:
     """Event files with the interquartile mean over seeds of every metric, one a configuration."""
 
@@ -43,6 +68,8 @@ class TensorBoard:
     def log(self, step: int, metrics: dict[str, np.ndarray]) -> None:
         rows = _over_seeds(metrics, len(self._writers))
         for writer, row in zip(self._writers, rows, strict=True):
+            if not _writes(writer):
+                raise OSError("its thread has ended, as on a full disk")
             for name, value in row.items():
                 writer.add_scalar(name, value, step)
 
@@ -97,6 +124,11 @@ def check_loggers(names: Sequence[str], saves: bool = True) -> None:
             raise UsageError(f"logger={name!r}: is not installed; {hint}") from None
 
 
+def one_line(labels: Sequence[str]) -> bool:
+    """Whether configurations of these labels are logged as one, being too many or too long."""
+    return len(labels) > MOST_LINES or max(map(len, labels)) > LONGEST
+
+
 def open_logger(
     name: str, run_dir: Path, config: dict[str, Any], labels: Sequence[str] = ("",)
 ) -> Logger:
@@ -108,8 +140,7 @@ def open_logger(
     Raises:
       UsageError: it cannot be opened, such as W&B without a login.
     """
-    if len(labels) > MOST_LINES or max(map(len, labels)) > LONGEST:
-        labels = [""]
+    labels = [""] if one_line(labels) else labels
     try:
         if name == "tensorboard":
             return TensorBoard(run_dir, labels)
@@ -117,6 +148,13 @@ def open_logger(
     except Exception as error:  # of a package that is not ours
         reason = " ".join(str(error).split())[:200] or type(error).__name__
         raise UsageError(f"logger={name!r}: cannot be opened ({reason})") from None
+
+
+def _writes(writer: Any) -> bool:
+    """Whether the thread that writes events lives; without it, adding waits for ever."""
+    events = getattr(writer.file_writer, "event_writer", None)
+    worker = getattr(events, "_worker", None)
+    return worker is None or worker.is_alive()
 
 
 def _over_seeds(metrics: dict[str, np.ndarray], configurations: int) -> list[dict[str, float]]:

@@ -3,6 +3,7 @@
 Axes: M members, C configurations, E episodes of an evaluation.
 """
 
+import contextlib
 import json
 import time
 from collections.abc import Sequence
@@ -21,9 +22,10 @@ from purerl.engine.evolution import worse_half
 from purerl.engine.loggers import Logger
 from purerl.engine.plan import Interrupt, Plan
 from purerl.engine.programs import Evaluation, Programs
-from purerl.engine.record import RESULT, MetricsFile, write_json
+from purerl.engine.record import METRICS, RESULT, MetricsFile, write_json
 from purerl.engine.report import draw
 from purerl.engine.result import Result, scores_of
+from purerl.errors import UsageError
 from purerl.types import Agent, Metrics
 
 
@@ -72,8 +74,9 @@ class Run:
                     saved, pending = step, None
                     cohort.save(checkpoints, step)
                 if plan.evaluates(step) or asked:
-                    evaluation, scores = self._evaluate(step)
-                    evaluated = step
+                    with self._saved_by_then(step, pending):
+                        evaluation, scores = self._evaluate(step)
+                    evaluated, asked = step, hosts.any_of(interrupt.asked)
                     if saved == step:
                         self._log(step, scores)
                     else:
@@ -90,21 +93,21 @@ class Run:
                         self._report(*pending)  # metrics.csv is never behind the newest checkpoint
                     saved, pending = step, None
                     cohort.save(checkpoints, step)
-        if pending is not None:
-            self._report(*pending)
-        if evaluation is None or evaluated != step:  # resumed at the end, or interrupted just now
-            evaluation, _ = self._evaluate(step)
-        if checkpoints and saved != step:
-            cohort.save(checkpoints, step)
-        if checkpoints:
-            checkpoints.wait()
+            if pending is not None:
+                self._report(*pending)
+            if evaluation is None or evaluated != step:  # resumed at the end, or selected just now
+                evaluation, _ = self._evaluate(step)
+            if checkpoints and saved != step:
+                cohort.save(checkpoints, step)
+            if checkpoints:
+                checkpoints.wait()
         result = self._result(programs, step, evaluation, hosts.any_of(interrupt.asked))
         if self._path and hosts.first():
-            draw(self._path, result, self._pbt)
             table = result.table()
             # A finished run that is resumed keeps what it took.
             if self._trained or not _describes(self._path / RESULT, table):
                 write_json(self._path / RESULT, table)
+            draw(self._path, result, self._pbt)
         # At the very end: it may be a copy, for which there may be no room.
         return replace(result, state=cohort.members()) if keep_state else result
 
@@ -137,6 +140,10 @@ class Run:
             self._cohort.restore(checkpoints, newest)
             step = newest
             self._display.note(f"resumed at step {step * self._unit:,}")
+        elif self._path and (self._path / RESULT).exists():
+            raise UsageError(f"resume={str(self._path)!r}: has no checkpoint to go on from")
+        elif self._path and (self._path / METRICS).exists():
+            self._display.note("no checkpoint is there yet: from the beginning")
         if self._path and hosts.first():
             file = MetricsFile(self._path, self._cohort.population)
             file.start(step * self._unit)
@@ -144,6 +151,19 @@ class Run:
         # Of the dropped too: which of them had failed before is to be known again.
         self._newly_frozen(self._cohort.failed)
         return step
+
+    @contextlib.contextmanager
+    def _saved_by_then(self, step: int, pending: tuple[int, Metrics, dict] | None):
+        """Save what was trained where evaluating it fails, for want of memory for example."""
+        try:
+            yield
+        except Exception:
+            # Of several processes only one may have failed, and saving needs all.
+            if self._checkpoints and pending is not None and jax.process_count() == 1:
+                self._report(*pending)
+                self._cohort.save(self._checkpoints, step)
+                self._checkpoints.wait()
+            raise
 
     def _last(self, step: int, asked: bool) -> bool:
         return asked or step == self._plan.updates

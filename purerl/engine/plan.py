@@ -13,6 +13,8 @@ from purerl.types import Agent
 
 LOG_POINTS = 100  # of a run: how often the host looks, unless told otherwise
 EVALUATIONS = 10
+SIGNALS = signal.SIGINT, signal.SIGTERM, signal.SIGHUP
+"""Ctrl-C; what SLURM, Kubernetes and clouds send to what they stop; the end of a terminal."""
 
 
 @dataclass(frozen=True)
@@ -67,7 +69,8 @@ class Plan:
             return max(1, whole(name, steps) // unit) if steps else updates
 
         evaluations = every("eval_every", eval_every, updates // EVALUATIONS)
-        checkpoints = every("checkpoint_every", checkpoint_every, evaluations)
+        often = updates // EVALUATIONS if eval_every == 0 else evaluations
+        checkpoints = every("checkpoint_every", checkpoint_every, often)
         logs = every("log_every", log_every, updates // LOG_POINTS)
         halvings, blind = rungs(updates, halve), agent.learning_starts // unit
         if halvings and halvings[0] <= blind:
@@ -97,10 +100,7 @@ class Plan:
 
 
 class Interrupt:
-    """While entered, the first SIGINT or SIGTERM only sets `asked`; a second acts as usual.
-
-    SIGTERM is what SLURM, Kubernetes and clouds send to what they are about to stop.
-    """
+    """While entered, the first of SIGNALS only sets `asked`; a second acts as usual."""
 
     def __init__(self):
         self.asked = False
@@ -108,8 +108,10 @@ class Interrupt:
 
     def __enter__(self) -> "Interrupt":
         if threading.current_thread() is threading.main_thread():
-            for number in (signal.SIGINT, signal.SIGTERM):
-                self._before[number] = signal.signal(number, self._ask)
+            for number in SIGNALS:
+                nohup = number == signal.SIGHUP and signal.getsignal(number) is signal.SIG_IGN
+                if not nohup:
+                    self._before[number] = signal.signal(number, self._ask)
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -21,9 +21,11 @@ import numpy as np
 from purerl.engine.placement import Placement
 from purerl.engine.population import EVALUATE, INIT, UPDATE, keys, stream
 from purerl.envs import Environment
-from purerl.types import Agent, Clock, Key, Metrics, TrainState
+from purerl.errors import UsageError
+from purerl.types import Agent, Clock, Key, Metrics, TrainState, added_up
 
 MAX_EPISODE_STEPS = 1000  # of an evaluation episode that nothing ends
+EPISODES = "episode/return_sum", "episode/length_sum", "episode/count"  # metrics of every agent
 
 
 class RunState(NamedTuple):
@@ -137,9 +139,11 @@ def init_program(agent: Agent, rows: int, batch: int) -> Callable[..., RunState]
 def iterate_program(agent: Agent, rows: int, batch: int):
     """(state, keys [P], hparams, first, count, total, groups [1]) -> (state, metrics [P]).
 
-    Only the first `groups` groups of `batch` rows are advanced, by default all. Metrics called
-    `*_sum` or `*/count` are added up over the iterations, all others averaged; `frozen` is the
-    state's.
+    Only the first `groups` groups of `batch` rows are advanced, by default all. Metrics are added
+    up over the iterations (`types.added_up`) or averaged; `frozen` is the state's.
+
+    Raises:
+      UsageError: when traced, for metrics that are no scalars or lack those of episodes.
     """
 
     traced_once = jax.jit(agent.update, inline=True)  # below for its shapes, then for its sake
@@ -160,16 +164,26 @@ def iterate_program(agent: Agent, rows: int, batch: int):
                 return RunState(TrainState(learner, new.actor), frozen), sums
 
             shapes = jax.eval_shape(traced_once, key, state.train, hparams, Clock(first, total))[1]
+            _check_metrics(shapes)
             zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
             state, sums = jax.lax.fori_loop(0, count, update, (state, zeros))
-            added = lambda name: name.endswith(("_sum", "/count"))
-            metrics = {k: x if added(k) else x / count for k, x in sums.items()}
+            metrics = {k: x if added_up(k) else x / count for k, x in sums.items()}
             return state, metrics | {"frozen": state.frozen}
 
         groups = rows // batch if groups is None else groups[0]
         return advance_members(member, batch, rows)(groups, state, keys, hparams)
 
     return iterate
+
+
+def _check_metrics(metrics: dict[str, Any]) -> None:
+    """Raise UsageError unless they are scalars, and those of episodes are there."""
+    for name in EPISODES:
+        if name not in metrics:
+            raise UsageError(f"update: must return the metric {name!r}; unroll returns it")
+    for name, x in metrics.items():
+        if x.shape != ():
+            raise UsageError(f"update: metric {name!r} must be a scalar, not of shape {x.shape}")
 
 
 def longest_episode(env: Environment) -> int:

@@ -8,6 +8,7 @@ import dataclasses
 import importlib
 import json
 import os
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -26,10 +27,35 @@ PACKAGES = ("purerl", "jax", "jaxlib", "flax", "optax")  # whose versions may ch
 NEEDED = {"agent", "env", "config", "hparams", "seeds"}  # of config.json, to know a run
 
 
+def algorithm_of(agent: Agent) -> str:
+    """The module that makes such agents: that of `update`, or else that of the Config.
+
+    A copy of PPO that imports PPO's Config is no PPO; PPO whose `update` is wrapped still is.
+    """
+    for module in (getattr(agent.update, "__module__", None), type(agent.config).__module__):
+        parts = vars(sys.modules.get(module or "", object))
+        if {"Config", "HParams", "make"} <= parts.keys():
+            return str(module)
+    return type(agent.config).__module__
+
+
 def settings_of(agent: Agent) -> dict[str, Any]:
-    """The agent's environment and Config, as JSON."""
+    """The agent's environment and Config, as JSON.
+
+    Raises:
+      UsageError: a field of the Config is nothing that JSON can hold.
+    """
     name, kwargs = envs.spec(agent.env)
-    settings = {"env": {"name": name, "kwargs": kwargs}, "config": dataclasses.asdict(agent.config)}
+    config = dataclasses.asdict(agent.config)
+    for field, value in config.items():
+        try:
+            json.dumps(value)
+        except TypeError:
+            raise UsageError(
+                f"{field}={value!r}: must be of numbers, texts and tuples, to be written to "
+                f"{CONFIG}; functions and networks are arguments of make"
+            ) from None
+    settings = {"env": {"name": name, "kwargs": kwargs}, "config": config}
     return json.loads(json.dumps(settings))
 
 
@@ -42,7 +68,7 @@ def describe(agent: Agent, population: Population, **settings: Any) -> dict[str,
     number = lambda x: float(np.format_float_positional(x)) if np.isfinite(x) else str(x)
     swept = lambda x: number(x[0]) if (x == x[0]).all() else [number(v) for v in x]
     return {
-        "agent": type(agent.config).__module__,
+        "agent": algorithm_of(agent),
         **settings_of(agent),
         **({"network": "own"} if agent.own_network else {}),
         "hparams": jax.tree.map(swept, population.hparams._asdict()),
@@ -57,7 +83,7 @@ def differences(old: dict[str, Any], new: dict[str, Any], prefix: str = "") -> l
     found = []
     for key in sorted(old.keys() | new.keys()):
         name, before, after = f"{prefix}{key}", old.get(key), new.get(key)
-        if name == "versions" or before == after:
+        if name in ("versions", "versions_before") or before == after:
             continue
         if isinstance(before, dict) and isinstance(after, dict):
             found += differences(before, after, f"{name}.")
@@ -93,8 +119,11 @@ def sweep_of(run_dir: Path) -> Path | None:
 def write_json(path: Path, content: dict[str, Any]) -> None:
     """Write a file whole or not at all; a number that is none, such as NaN, becomes null."""
     part = path.with_name(path.name + ".part")
-    part.write_text(json.dumps(_without_nan(content), indent=2, allow_nan=False) + "\n")
-    os.replace(part, path)
+    try:
+        part.write_text(json.dumps(_without_nan(content), indent=2, allow_nan=False) + "\n")
+        os.replace(part, path)
+    finally:
+        part.unlink(missing_ok=True)
 
 
 def _without_nan(content: Any) -> Any:
@@ -140,7 +169,8 @@ class MetricsFile:
 
     def start(self, after: int) -> None:
         """Keep exactly the rows up to step `after`: what a resumed run repeats goes."""
-        lines = self._path.read_text().splitlines() if after and self._path.exists() else []
+        text = self._path.read_text() if after and self._path.exists() else ""
+        lines = text[: text.rfind("\n") + 1].splitlines()  # without what was torn off
         kept = [x for x in lines[1:] if x.count(",") == self._header.count(",")]
         kept = [x for x in kept if int(x.split(",", 1)[0]) <= after]
         part = self._path.with_suffix(".part")

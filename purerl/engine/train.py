@@ -6,7 +6,7 @@ Axes: C configurations.
 import contextlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from types import MappingProxyType
+from types import EllipsisType, MappingProxyType
 from typing import Any, Literal, NamedTuple
 
 import jax
@@ -14,16 +14,25 @@ import jax
 from purerl.engine import hosts
 from purerl.engine.checkpoint import Checkpoints
 from purerl.engine.cohort import Cohort
-from purerl.engine.directory import disk_error, gone, held, is_disk, note, prepare, undo
+from purerl.engine.directory import (
+    disk_error,
+    gone,
+    held,
+    is_disk,
+    note,
+    note_versions,
+    prepare,
+    undo,
+)
 from purerl.engine.display import Display
-from purerl.engine.loggers import Logger, check_loggers, open_logger
+from purerl.engine.loggers import Careful, Logger, check_loggers, one_line, open_logger
 from purerl.engine.loop import Run
 from purerl.engine.memory import check_memory
 from purerl.engine.placement import Placement, check_sharing, place
 from purerl.engine.plan import Plan
 from purerl.engine.population import Population, check_bounds, population
 from purerl.engine.programs import compile_programs, enable_cache, longest_episode
-from purerl.engine.record import CHECKPOINTS, describe, differences
+from purerl.engine.record import CHECKPOINTS, describe, differences, read_config
 from purerl.engine.result import Result, labels
 from purerl.envs import check_params
 from purerl.errors import UsageError, positive, whole
@@ -128,7 +137,7 @@ def train(
     eval_every: int | None = None,
     eval_episodes: int = 8,
     checkpoint_every: int | None = None,
-    keep: int | None = 2,
+    keep: int | EllipsisType | None = ...,
     log_every: int | None = None,
     run_dir: str | Path | None = None,
     resume: bool = False,
@@ -156,8 +165,10 @@ def train(
         from copies of the best fifth, with other hyperparameters.
       eval_every: steps between evaluations, by default a tenth of the run; 0 for one at the end.
       eval_episodes: episodes of each evaluation, as many greedy as sampled.
-      checkpoint_every: steps between checkpoints, by default as `eval_every`; 0 for one at the end.
-      keep: how many checkpoints to keep, the newest; None keeps all.
+      checkpoint_every: steps between checkpoints, by default as `eval_every`, or where
+        that is 0 a tenth of the run; 0 for one at the end.
+      keep: how many checkpoints to keep, the newest; None keeps all. By default two, or as many as
+        the run has kept that is resumed.
       log_every: steps between rows of metrics, by default a hundredth of the run.
       run_dir: where to write; None writes nothing.
       resume: go on from the newest checkpoint in `run_dir`, which must be of the same settings; the
@@ -178,6 +189,9 @@ def train(
     path = None if run_dir is None else Path(run_dir)
     if path is None and resume:
         raise UsageError("run_dir=None: resume needs a run directory")
+    if keep is ...:
+        kept = read_config(path).get("keep", 2) if path and resume else 2
+        keep = None if kept == "all" else int(kept)
     members, plan, where, copies = planned(
         agent, total_steps, seeds=seeds, hparams=hparams, halving=halving, pbt=pbt,
         eval_every=eval_every, eval_episodes=eval_episodes, checkpoint_every=checkpoint_every,
@@ -219,11 +233,13 @@ def train(
             ours = not resume
             if resume:
                 note(path, keep=settings["keep"])
+                if before := note_versions(path, settings["versions"]):
+                    display.note(f"begun with {before}, whose numbers may differ")
         for logger in loggers:
-            if isinstance(logger, str) and path is not None:
-                outputs.append(open_logger(logger, path, settings, told))
-            else:
-                outputs.append(logger)
+            if isinstance(logger, str):
+                assert path is not None  # as check_loggers saw
+                logger = open_logger(logger, path, settings, told)
+            outputs.append(Careful(logger, display.note))
 
     enable_cache()
     limit = longest_episode(agent.env)
@@ -232,6 +248,8 @@ def train(
         try:
             hosts.by_first(begin)
             display.header(agent, members, plan.updates * agent.steps_per_update, where, path)
+            if any(isinstance(logger, str) for logger in loggers) and one_line(told):
+                display.note(f"logged as one line, the mean of all {len(told)} configurations")
             programs = compile_programs(
                 agent, where, eval_episodes, limit, jax.tree.structure(members.hparams)
             )

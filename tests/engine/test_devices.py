@@ -73,7 +73,7 @@ def test_eight_devices_are_used_and_padding_is_not_reported():
     result = on("feed-forward", 8)
     assert result.population.size == MEMBERS == len(result.returns)
     assert all(x.shape[0] == MEMBERS for x in jax.tree.leaves(result.state))
-    where = place(8, 8)
+    where = place(16, 8)
     programs = compile_programs(CASES["feed-forward"].make(), where, 2, 500)
     spread = lambda x: {s.device.id for s in x.addressable_shards}
     arguments = place_inputs(where)
@@ -131,22 +131,28 @@ def test_the_check_vma_trap():
     assert changed(row(first.state, 1), row(second.state, 1))
 
 
-def test_a_checkpoint_of_eight_devices_resumes_on_others(tmp_path):
-    """On four bit for bit, on one to rounding."""
-    case, options = CASES["feed-forward"], {"seeds": MEMBERS, "population_batch": 1, "log_every": 1}
-    whole = run(case, 4, devices=8, **options)
-    half = interrupted(case, tmp_path / "8", at=2, updates=4, devices=8, **options)
+@pytest.mark.parametrize(
+    ("case", "begun", "others"), [("feed-forward", 8, (4, 1)), ("priorities", 2, (1,))]
+)
+def test_a_checkpoint_resumes_on_other_devices(case, begun, others, tmp_path):
+    """On several bit for bit, on one to rounding; with a replay that is written over, too."""
+    case, options = CASES[case], {"seeds": MEMBERS, "population_batch": 1, "log_every": 1}
+    updates = 4 if begun == 8 else 10
+    whole = run(case, updates, devices=begun, **options)
+    half = interrupted(
+        case, tmp_path / "begun", at=updates // 2, updates=updates, devices=begun, **options
+    )
     assert half.interrupted
     assert half.steps < whole.steps
-    rest = {}
-    for devices in (4, 1):
+    for devices in others:
         path = tmp_path / str(devices)
-        shutil.copytree(tmp_path / "8", path)
-        rest[devices] = run(case, 4, devices=devices, resume=True, run_dir=path, **options)
-        assert rest[devices].steps == whole.steps
-    assert changed(whole.state, rest[4].state) == []
-    assert changed(whole.evaluation, rest[4].evaluation) == []
-    assert furthest(whole.state.train.learner, rest[1].state.train.learner) < 1e-6
+        shutil.copytree(tmp_path / "begun", path)
+        rest = run(case, updates, devices=devices, resume=True, run_dir=path, **options)
+        assert rest.steps == whole.steps
+        assert furthest(whole.state.train.learner, rest.state.train.learner) < 1e-6
+        if devices > 1:
+            assert changed(whole.state, rest.state) == []
+            assert changed(whole.evaluation, rest.evaluation) == []
 
 
 @pytest.mark.parametrize(
@@ -157,12 +163,11 @@ def test_a_checkpoint_of_eight_devices_resumes_on_others(tmp_path):
 def test_one_batch_over_devices(case, devices, data):
     """With the environments of a member split: the same, to 1e-5, after 20 gradient steps."""
     updates = 5  # iterations of 2 epochs of 2 minibatches, or of 8 rounds; with replay from the 2nd
-    options = {"seeds": 2, "log_every": 5}
-    alone = run(CASES[case], updates, devices=1, **options)
-    split = run(CASES[case], updates, devices=devices, data_parallel=data, **options)
-    learner = lambda result: result.state.train.learner.params
+    alone = run(CASES[case], updates, devices=1, seeds=MEMBERS, log_every=5)
+    split = run(CASES[case], updates, devices=devices, data_parallel=data, seeds=2, log_every=5)
+    learner = lambda result: jax.tree.map(lambda x: x[:2], result.state.train.learner.params)
     assert furthest(learner(alone), learner(split)) < 1e-5
-    start = run(CASES[case], 2, devices=1, **options)  # of those with replay the first that learns
+    start = on(case, 1)  # after two iterations, of those with replay the first that learns
     assert furthest(learner(alone), learner(start)) > 1e-3  # something was learnt
     shapes = {s.data.shape[1] for x in jax.tree.leaves(split.state.train.actor)
               for s in x.addressable_shards}  # fmt: skip

@@ -11,7 +11,7 @@ import toys
 from purerl import UsageError
 from purerl.analysis import iqm
 from purerl.engine import train
-from purerl.engine.loggers import LOGGERS, open_logger
+from purerl.engine.loggers import LOGGERS, Careful, open_logger
 
 VALUES = {
     "loss/total": np.array([1.0, 2.0, 3.0, 400.0]),
@@ -185,3 +185,47 @@ def test_unknown_loggers_are_refused(tmp_path):
         train(agent, 100, run_dir=tmp_path / "run", loggers=["csv"])
     assert list(LOGGERS) == ["tensorboard", "wandb"]
     assert not (tmp_path / "run").exists()
+
+
+class Failing:
+    """Fails at its third entry, and when it is closed."""
+
+    def __init__(self):
+        self.steps, self.closed = [], 0
+
+    def log(self, step, metrics):
+        if len(self.steps) == 2:
+            raise ConnectionError("no route to host")
+        self.steps.append(step)
+
+    def close(self):
+        self.closed += 1
+        raise OSError("no space left")
+
+
+def test_a_logger_that_fails_ends_its_logging_and_not_the_run(tmp_path, capsys):
+    agent, failing = toys.make(), Failing()
+    unit = agent.steps_per_update
+    result = train(
+        agent, 6 * unit, log_every=unit, loggers=[failing], run_dir=tmp_path / "run", progress=True
+    )
+    assert result.steps == 6 * unit
+    assert len(failing.steps) == 2
+    assert failing.closed == 1
+    said = "Failing logs no further (ConnectionError: no route to host)"
+    assert capsys.readouterr().out.count(said) == 1
+
+
+def test_tensorboard_does_not_wait_for_a_thread_that_has_ended(tmp_path):
+    """Which ends on a full disk; then adding to its queue would wait for ever."""
+    logger = open_logger("tensorboard", tmp_path, {})
+    worker = logger._writers[0].file_writer.event_writer._worker
+    worker.stop()
+    worker.join()
+    notes = []
+    careful = Careful(logger, notes.append)
+    for step in range(30):  # its queue holds ten
+        careful.log(step, VALUES)
+    assert notes == [
+        "TensorBoard logs no further (OSError: its thread has ended, as on a full disk)"
+    ]

@@ -1,25 +1,31 @@
 """The loop: its plan, what it refuses before compiling, and what a person sees."""
 
+import contextlib
+import dataclasses
 import gc
 import json
+import os
 import re
 import shutil
 import signal
 import sys
-from pathlib import Path
+import types
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 import toys
 
 from purerl import UsageError
 from purerl.agents import ppo
-from purerl.engine import cohort, train
+from purerl.engine import RunError, cohort, directory, train
 from purerl.engine.checkpoint import Checkpoints
 from purerl.engine.directory import held
-from purerl.engine.plan import Plan
-from purerl.engine.record import MetricsFile, read_metric
+from purerl.engine.display import say
+from purerl.engine.load import load
+from purerl.engine.plan import Interrupt, Plan
+from purerl.engine.record import MetricsFile, algorithm_of, read_metric
 
 AGENT = toys.make()
 UNIT = AGENT.steps_per_update
@@ -39,6 +45,7 @@ def test_the_plan_as_asked():
     assert plan(100, 20 * UNIT, 30 * UNIT + 1, 5 * UNIT) == Plan(100, 20, 30, 5)
     assert plan(100, 0, 0, 0) == Plan(100, 100, 100, 100)
     assert plan(100, 20 * UNIT).checkpoint_every == 20
+    assert plan(100, 0).checkpoint_every == 10  # or a run without evaluations would have one
     assert plan(100, 1, 1, 1) == Plan(100, 1, 1, 1)
 
 
@@ -114,12 +121,23 @@ def test_steps_may_be_written_as_floats(tmp_path):
 
 
 def test_of_two_runs_that_begin_at_once_one_is_refused(tmp_path, monkeypatch):
-    """Both saw that there was no such directory."""
-    exists = Path.exists
-    monkeypatch.setattr(Path, "exists", lambda path: path.name != "run" and exists(path))
-    (tmp_path / "run").mkdir()
-    with pytest.raises(UsageError, match="cannot be written: File exists"):
+    """Both saw no such directory: the second leaves the settings of the first."""
+    config = tmp_path / "run" / "config.json"
+
+    @contextlib.contextmanager
+    def after_the_first(path):
+        with held(path):
+            config.write_text("of the first")
+            yield
+
+    monkeypatch.setattr(directory, "held", after_the_first)
+    with pytest.raises(UsageError, match="exists; choose another, or --resume"):
         train(AGENT, 4 * UNIT, run_dir=tmp_path / "run")
+    assert config.read_text() == "of the first"
+    with held(tmp_path / "run"):
+        monkeypatch.undo()
+        with pytest.raises(UsageError, match="another process is training in it"):
+            train(AGENT, 4 * UNIT, run_dir=tmp_path / "run")
 
 
 @pytest.mark.parametrize("name", ["runs [a]", "[/a]", "[bold]x"])
@@ -237,10 +255,8 @@ def test_of_two_that_begin_in_one_empty_directory_the_second_leaves_it_alone(tmp
     """It is refused, and must not take with it what the first has there."""
     path = tmp_path / "run"
     path.mkdir()
-    prepared = sys.modules["purerl.engine.train"].prepare
 
     def both(path, settings, resume):
-        prepared(path, settings, resume)
         (path / "metrics.csv").write_text("of the first")
 
     with pytest.MonkeyPatch.context() as patch, held(path):
@@ -421,3 +437,188 @@ def test_result_json_is_json(tmp_path):
     found = json.loads((run_dir / "result.json").read_text(), parse_constant=refuse)
     assert found["frozen"] == {"0": 0}
     assert found["steps"] == 2 * UNIT
+
+
+class Closed:
+    """An output that nobody reads any more."""
+
+    def write(self, text):
+        raise BrokenPipeError(32, "Broken pipe")
+
+    def flush(self):
+        raise BrokenPipeError(32, "Broken pipe")
+
+    def isatty(self):
+        return False
+
+    def fileno(self):
+        return self.spare
+
+    def __init__(self):
+        self.spare = os.open(os.devnull, os.O_WRONLY)
+
+
+@pytest.mark.parametrize("error", [BrokenPipeError, OSError])
+def test_a_run_goes_on_when_nobody_reads_what_it_prints(tmp_path, monkeypatch, error):
+    """As after `| head`, or Ctrl-C in `| tee log`, which ends tee too."""
+    closed = Closed()
+    if error is OSError:
+        closed.write = closed.flush = lambda *_: (_ for _ in ()).throw(OSError(5, "I/O error"))
+    monkeypatch.setattr(sys, "stdout", closed)
+    monkeypatch.setattr("purerl.engine.display.PLAIN_SECONDS", 0.0)
+    result = train(AGENT, 4 * UNIT, run_dir=tmp_path / "run", progress=True)
+    say("and a line")
+    monkeypatch.undo()
+    assert result.steps == 4 * UNIT
+    assert (tmp_path / "run" / "checkpoint" / "4").is_dir()
+
+
+def test_what_was_trained_is_saved_where_its_evaluation_fails(tmp_path, monkeypatch):
+    options = {"run_dir": tmp_path / "run", "eval_every": 0, "checkpoint_every": 0, "seeds": 2}
+
+    def fails(self, step):
+        raise RuntimeError("RESOURCE_EXHAUSTED: out of memory")
+
+    monkeypatch.setattr(cohort.Cohort, "evaluate", fails)
+    with pytest.raises((RuntimeError, RunError), match="RESOURCE_EXHAUSTED"):
+        train(AGENT, 4 * UNIT, **options)
+    monkeypatch.undo()
+    assert [p.name for p in (tmp_path / "run" / "checkpoint").iterdir()] == ["4"]
+    assert read_metric(tmp_path / "run", "toy/one_sum")[0][-1] == 4 * UNIT
+    assert train(AGENT, 4 * UNIT, **options, resume=True).steps == 4 * UNIT
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_while_the_last_checkpoint_is_written_waits_for_it(tmp_path, monkeypatch, number):
+    wait, before = Checkpoints.wait, signal.signal(number, signal.SIG_DFL)
+
+    def interrupted(self):
+        if self._writing is not None:
+            os.kill(os.getpid(), number)
+        wait(self)
+
+    monkeypatch.setattr(Checkpoints, "wait", interrupted)
+    try:
+        result = train(AGENT, 2 * UNIT, run_dir=tmp_path / "run", checkpoint_every=0)
+    finally:
+        signal.signal(number, before)
+    assert result.stop_asked
+    assert not result.interrupted
+    assert [p.name for p in (tmp_path / "run" / "checkpoint").iterdir()] == ["2"]
+
+
+def test_a_signal_that_is_ignored_stays_so(monkeypatch):
+    """With nohup a run outlives its terminal."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with Interrupt() as interrupt:
+            os.kill(os.getpid(), signal.SIGHUP)
+        assert not interrupt.asked
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
+def test_a_signal_during_an_evaluation_ends_the_run_after_it(tmp_path, monkeypatch):
+    evaluate = cohort.Cohort.evaluate
+
+    def asks(self, step):
+        os.kill(os.getpid(), signal.SIGTERM)
+        return evaluate(self, step)
+
+    monkeypatch.setattr(cohort.Cohort, "evaluate", asks)
+    result = train(AGENT, 9 * UNIT, run_dir=tmp_path / "run", eval_every=3 * UNIT)
+    assert result.interrupted
+    assert result.steps == 3 * UNIT
+
+
+def test_a_run_without_its_checkpoints_is_not_begun_again_over_its_results(run, tmp_path):
+    path = shutil.copytree(run[0], tmp_path / "run")
+    shutil.rmtree(path / "checkpoint")
+    written = (path / "metrics.csv").read_text()
+    options = {"seeds": [4, 2], "eval_every": 3 * UNIT, "eval_episodes": 5, "log_every": 2 * UNIT,
+               "checkpoint_every": 5 * UNIT, "run_dir": path, "resume": True}  # fmt: skip
+    with pytest.raises(UsageError, match=r"has no checkpoint to go on from$"):
+        train(AGENT, 10 * UNIT + 2, **options)
+    assert (path / "metrics.csv").read_text() == written
+    (path / "result.json").unlink()  # of one that never came to an end nothing is lost
+    assert train(AGENT, 10 * UNIT + 2, **options).steps == 10 * UNIT
+
+
+@pytest.mark.parametrize(("asked", "kept"), [(None, "all"), (3, 3)])
+def test_as_many_checkpoints_stay_on_resume_as_before(tmp_path, asked, kept):
+    options = {"run_dir": tmp_path / "run", "checkpoint_every": UNIT}
+    train(AGENT, 4 * UNIT, **options, keep=asked)
+    names = lambda: sorted(p.name for p in (tmp_path / "run" / "checkpoint").iterdir())
+    before = names()
+    shutil.rmtree(tmp_path / "run" / "checkpoint" / "4")
+    train(AGENT, 4 * UNIT, **options, resume=True)
+    assert names() == before
+    assert json.loads((tmp_path / "run" / "config.json").read_text())["keep"] == kept
+
+
+def test_other_versions_on_resume_are_said_and_written_down(run, tmp_path, capsys):
+    path = shutil.copytree(run[0], tmp_path / "run")
+    shutil.rmtree(path / "checkpoint" / "10")
+    config = path / "config.json"
+    old = json.loads(config.read_text())
+    config.write_text(json.dumps(old | {"versions": old["versions"] | {"jax": "0.1.2"}}))
+    options = {"seeds": [4, 2], "eval_every": 3 * UNIT, "eval_episodes": 5, "log_every": 2 * UNIT,
+               "checkpoint_every": 5 * UNIT, "run_dir": path, "resume": True}  # fmt: skip
+    for _ in range(2):
+        train(AGENT, 10 * UNIT + 2, progress=True, **options)
+    assert capsys.readouterr().out.count("begun with jax 0.1.2, whose numbers may differ") == 1
+    new = json.loads(config.read_text())
+    assert new["versions"] == old["versions"]
+    assert [x["jax"] for x in new["versions_before"]] == ["0.1.2"]
+
+
+def test_a_damaged_checkpoint_is_one_line(run, tmp_path):
+    path = shutil.copytree(run[0], tmp_path / "run")
+    options = {"seeds": [4, 2], "eval_every": 3 * UNIT, "eval_episodes": 5, "log_every": 2 * UNIT,
+               "checkpoint_every": 5 * UNIT, "run_dir": path, "resume": True}  # fmt: skip
+    for file in [
+        p for p in (path / "checkpoint" / "10").rglob("*") if "METADATA" in p.name.upper()
+    ]:
+        file.unlink()
+    for again in (lambda: train(AGENT, 10 * UNIT + 2, **options), lambda: load(path, agent=AGENT)):
+        with pytest.raises(UsageError, match=r"^the checkpoint of iteration 10 cannot be read"):
+            again()
+    shutil.rmtree(path / "checkpoint" / "10")
+    assert train(AGENT, 10 * UNIT + 2, **options).steps == 10 * UNIT
+
+
+def test_a_metric_that_is_no_scalar_is_one_line():
+    wide = lambda *args: (lambda new, m: (new, m | {"toy/wide": jnp.zeros(3)}))(
+        *AGENT.update(*args)
+    )
+    with pytest.raises(UsageError, match=r"^update: metric 'toy/wide' must be a scalar, not of"):
+        train(dataclasses.replace(AGENT, update=wide), 2 * UNIT)
+    less = lambda *args: (lambda new, m: (new, {"toy/one": m["episode/count"]}))(
+        *AGENT.update(*args)
+    )
+    with pytest.raises(UsageError, match=r"^update: must return the metric 'episode/return_sum'; "):
+        train(dataclasses.replace(AGENT, update=less), 2 * UNIT)
+
+
+def test_a_setting_that_is_no_number_is_one_line():
+    agent = dataclasses.replace(AGENT, config=Odd(jnp.tanh))
+    with pytest.raises(UsageError, match=r"^activation=<.*>: must be of numbers, texts and tuples"):
+        train(agent, 2 * UNIT)
+
+
+@dataclasses.dataclass(frozen=True)
+class Odd:
+    activation: object
+    num_envs: int = 3
+
+
+def test_a_run_s_algorithm_is_the_module_of_its_update(monkeypatch):
+    """Not that of a Config which it shares; a wrapper in a module that makes nothing is none."""
+    module = types.ModuleType("my_ppo")
+    monkeypatch.setitem(sys.modules, "my_ppo", module)
+    update = lambda *args: AGENT.update(*args)
+    update.__module__ = "my_ppo"
+    mine = dataclasses.replace(AGENT, update=update)
+    assert algorithm_of(mine) == algorithm_of(AGENT) == "toys"
+    module.Config, module.HParams, module.make = toys.Config, toys.HParams, toys.make
+    assert algorithm_of(mine) == "my_ppo"
