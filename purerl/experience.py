@@ -13,7 +13,7 @@ import numpy as np
 from purerl.envs import Environment, Restart, VectorState, reset_batch
 from purerl.replay import Ring, Steps, ring
 from purerl.rollout import play
-from purerl.types import Clock, EnvParams, Key, Metrics, pytree
+from purerl.types import Clock, EnvParams, Key, Metrics, added_up, pytree
 
 
 @pytree
@@ -152,8 +152,8 @@ def rounds(
         changes, in each round all of it.
 
     Returns:
-      (learnt, lived, metrics): those named `episode/*` summed, all others averaged, over rounds;
-        those of learning over the rounds that learn, and 0 if none does.
+      (learnt, lived, metrics): summed (`types.added_up`) or averaged, over rounds; those of
+        learning over the rounds that learn, and 0 if none does.
     """
 
     traced_once = jax.jit(learn, inline=True)  # below for its shapes, then for its sake
@@ -171,7 +171,7 @@ def rounds(
 
     numbers = clock.step * num_rounds + jnp.arange(num_rounds, dtype=jnp.int32)
     (learnt, lived), (metrics, terms) = jax.lax.scan(round, (learnt, lived), (drawn, numbers))
-    summed = lambda name: name.startswith("episode/")
-    metrics = {k: x.sum() if summed(k) else x.mean() for k, x in metrics.items()}
     learning = jnp.maximum((numbers >= first).sum(), 1)
-    return learnt, lived, metrics | {k: x.sum() / learning for k, x in terms.items()}
+    over = lambda name, x, rounds: x.sum() if added_up(name) else x.sum() / rounds
+    lives = {k: over(k, x, num_rounds) for k, x in metrics.items()}
+    return learnt, lived, lives | {k: over(k, x, learning) for k, x in terms.items()}

@@ -11,7 +11,7 @@ type Key = jax.Array
 """A typed random key (`jax.random.key`), never a legacy uint32 pair."""
 
 type Metrics = dict[str, jax.Array]
-"""Scalars named `topic/quantity`, reduced inside the compiled program."""
+"""Scalars named `topic/quantity`, reduced inside the compiled program; see `added_up`."""
 
 Share = Annotated[float, (0.0, 1.0)]
 """A hyperparameter from 0 to 1, as is checked before anything compiles."""
@@ -21,6 +21,11 @@ Magnitude = Annotated[float, (0.0, math.inf)]
 
 type EnvParams = Mapping[str, Any]
 """Overrides of an environment's float parameters; values may be traced, so they sweep."""
+
+
+def added_up(name: str) -> bool:
+    """Whether a metric of that name is summed over rounds and iterations; others are averaged."""
+    return name.endswith(("_sum", "/count"))
 
 
 @dataclass_transform(frozen_default=True)
@@ -73,7 +78,7 @@ class Agent:
       update: (key, state, hparams, clock) -> (TrainState, Metrics). One iteration: collect,
         then learn.
       act: (key, learner, carry, obs [B, ...], greedy) -> (action [B, ...], carry). What
-        evaluation, export and play need; the action is in the environment's own units.
+        evaluation, rendering and play need; the action is in the environment's own units.
       initial_carry: (batch) -> the memory of `batch` fresh episodes, every leaf [batch, ...];
         () if the policy has none.
       hparams: the algorithm's default HParams: a NamedTuple of floats, with a field `env_params`

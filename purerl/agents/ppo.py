@@ -7,7 +7,7 @@ Departures: time limits bootstrap from the true final observation; value clippin
 Axes: T steps, B environments, N rows of a minibatch, L steps of a row (T with memory, 1 without).
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal, NamedTuple
 
 import jax
@@ -183,10 +183,8 @@ def _make(env: Environment, config: Config, policy: Policy | None) -> Agent:
     def see(learner: Learner, obs: jax.Array) -> jax.Array:
         return statistics.normalize(learner.obs_stats, obs) if normalize_obs else obs
 
-    def update(
-        key: Key, state: TrainState, hparams: HParams, clock: Clock
-    ) -> tuple[TrainState, Metrics]:
-        rollout_key, shuffle_key, loss_key = jax.random.split(key, 3)
+    def collect(key: Key, state: TrainState, hparams: HParams):
+        """T steps of every environment and what they were worth -> (state, batch, metrics)."""
         learner, actor = state
         params = learner.params
 
@@ -197,7 +195,7 @@ def _make(env: Environment, config: Config, policy: Policy | None) -> Agent:
             return carry, policy.env_action(distribution.squash(action)), extras
 
         world, carry, rollout, metrics = unroll(
-            rollout_key, env, behave, actor.env, actor.carry, length=length,
+            key, env, behave, actor.env, actor.carry, length=length,
             params=hparams.env_params, reset_mode=config.reset_mode,
         )  # fmt: skip
         action, log_prob, value = rollout.extras
@@ -229,9 +227,18 @@ def _make(env: Environment, config: Config, policy: Policy | None) -> Agent:
             see(learner, rollout.obs), rollout.start, action, log_prob, value, advantage,
             advantage + value, carry=(),
         ))  # fmt: skip
-        packed, unpack = batching.pack(
-            Batch(**{**vars(batch), "carry": actor.carry if recurrent else ()})
-        )
+        batch = replace(batch, carry=actor.carry if recurrent else ())
+        obs_stats = learner.obs_stats
+        obs_stats = statistics.update(obs_stats, rollout.obs) if normalize_obs else obs_stats
+        learner = replace(learner, obs_stats=obs_stats, return_stats=return_stats)
+        return TrainState(learner, Actor(world, carry, discounted)), batch, metrics
+
+    def learn(
+        shuffle_key: Key, loss_key: Key, learner: Learner, batch: Batch, hparams: HParams,
+        clock: Clock,
+    ) -> tuple[Learner, Metrics]:  # fmt: skip
+        """Epochs of minibatches, until the policy has moved by target_kl."""
+        packed, unpack = batching.pack(batch)
         adam = optimizer(config, hparams, clock)
 
         def minibatch(scanned, now):
@@ -254,16 +261,21 @@ def _make(env: Environment, config: Config, policy: Policy | None) -> Agent:
         else:
             order = batching.shuffles(shuffle_key, config.num_epochs, length, num_envs)
         order = order.reshape(steps, rows // config.num_minibatches)
-        learning = (params, learner.opt_state), jnp.bool_(False)
+        learning = (learner.params, learner.opt_state), jnp.bool_(False)
         now = order, jax.random.split(loss_key, steps)
-        (learning, _), terms = jax.lax.scan(minibatch, learning, now)
-        obs_stats = learner.obs_stats
-        obs_stats = statistics.update(obs_stats, rollout.obs) if normalize_obs else obs_stats
-        metrics |= {name: x.mean() for name, x in terms.items()}
+        ((params, opt_state), _), terms = jax.lax.scan(minibatch, learning, now)
+        metrics = {name: x.mean() for name, x in terms.items()}
         # Nothing has been learnt yet in the first minibatch: rollout and loss must agree there.
         metrics["policy/ratio_error"] = terms["policy/ratio_error"][0]
-        learner = Learner(*learning, obs_stats, return_stats)
-        return TrainState(learner, Actor(world, carry, discounted)), metrics
+        return replace(learner, params=params, opt_state=opt_state), metrics
+
+    def update(
+        key: Key, state: TrainState, hparams: HParams, clock: Clock
+    ) -> tuple[TrainState, Metrics]:
+        rollout_key, shuffle_key, loss_key = jax.random.split(key, 3)
+        (learner, actor), batch, metrics = collect(rollout_key, state, hparams)
+        learner, terms = learn(shuffle_key, loss_key, learner, batch, hparams, clock)
+        return TrainState(learner, actor), metrics | terms
 
     def act(key: Key, learner: Learner, carry: Any, obs: jax.Array, greedy: bool):
         never = jnp.zeros(obs.shape[0], bool)

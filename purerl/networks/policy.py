@@ -169,23 +169,40 @@ def actor_critic(observation_space: Space, action_space: Space, **network: Any) 
 
 def bind(
     init: Callable[[Key], Any],
-    apply: Callable[[Any, jax.Array], tuple[Any, jax.Array]],
+    apply: Callable[..., Any],
     action_space: Space,
+    initial_carry: Callable[[int], Any] | None = None,
 ) -> Policy:
-    """A feed-forward Policy from any pair of functions: Equinox, NNX split and merged, plain JAX.
+    """A Policy from functions of your own: Equinox, NNX split and merged, plain JAX.
 
     Args:
       init: (key) -> params, any pytree of arrays.
-      apply: (params, obs [..., *observation]) -> (distribution [...], value [...]).
+      apply: (params, obs [..., *observation]) -> (distribution [...], value [...]); with memory
+        one step, (params, carry, obs [B, ...]) -> (carry, distribution [B], value [B]).
       action_space: what the distribution's actions are for.
+      initial_carry: of a policy with memory: (batch) -> the memory with which an episode begins,
+        every leaf [batch, ...]. The distribution is then a pytree.
     """
 
     def step(params: Any, carry: Any, obs: jax.Array, start: jax.Array):
-        del start
-        distribution, value = apply(params, obs)
+        if initial_carry is None:
+            return carry, *apply(params, obs)
+        fresh = initial_carry(obs.shape[0])
+        carry = jax.tree.map(lambda new, old: where_row(start, new, old), fresh, carry)
+        return apply(params, carry, obs)
+
+    def unroll(params: Any, carry: Any, obs: jax.Array, start: jax.Array):
+        def now(carry: Any, x: Any):
+            carry, distribution, value = step(params, carry, *x)
+            return carry, (distribution, value)
+
+        carry, (distribution, value) = jax.lax.scan(now, carry, (obs, start))
         return carry, distribution, value
 
-    return Policy(init, lambda batch: (), step, step, to_env(action_space))
+    env_action = to_env(action_space)
+    if initial_carry is None:
+        return Policy(init, lambda batch: (), step, step, env_action)
+    return Policy(init, initial_carry, step, unroll, env_action)
 
 
 def check_policy(policy: Policy, observation_space: Space, action_space: Space) -> None:

@@ -210,3 +210,27 @@ def test_a_plain_jax_network_can_be_bound():
     inputs = params, policy.initial_carry(B), some(3, (T, B, 3)), starts()
     close(policy.unroll(*inputs), stepped(policy, *inputs))
     assert policy.initial_carry(B) == ()
+
+
+def test_a_network_with_memory_can_be_bound():
+    """Its memory begins anew where an episode does, in a row of its own."""
+
+    def init(key):
+        return jax.random.normal(key, (3 + 6, 6)) / 3
+
+    def apply(params, carry, obs):
+        carry = jnp.tanh(jnp.concatenate([obs, carry], -1) @ params)
+        return carry, Categorical(carry[:, :5]), carry[:, 5]
+
+    empty = lambda batch: jnp.full((batch, 6), 0.5)
+    policy = bind(init, apply, ACTIONS, empty)
+    params, carry, obs, start = policy.init(KEY), memory(policy), some(3, (T, B, 3)), starts()
+    found = policy.unroll(params, carry, obs, start)
+    close(found, stepped(policy, params, carry, obs, start))
+    _, _, value = found
+    for t, row in ((t, row) for row in range(B) for t in range(T)):
+        begins = max([0, *(s for s in range(t + 1) if start[s, row])])
+        x = carry[row] if not start[begins, row] else empty(1)[0]
+        for s in range(begins, t + 1):
+            x = jnp.tanh(jnp.concatenate([obs[s, row], x]) @ params)
+        np.testing.assert_allclose(value[t, row], x[5], **CLOSE)
