@@ -167,7 +167,7 @@ def test_a_sweep_of_groups_is_resumed(grouped, tmp_path, capsys):
     shutil.copytree(grouped, path)
     shutil.rmtree(path / "num_envs=8")
     (path / "sweep.csv").unlink()
-    assert main(*PPO, ["--resume", str(path)]) == 0
+    assert main(*PPO, ["--resume", str(path), "--devices", "2"]) == 0
     assert "resumed at step 256" in capsys.readouterr().out
     for name in ("sweep.csv", "metrics.csv"):
         assert (path / name).read_bytes() == (grouped / name).read_bytes()
@@ -210,7 +210,7 @@ def test_a_group_that_is_stopped_has_the_steps_it_came_to(grouped, tmp_path, mon
             signal.raise_signal(signal.SIGINT)
 
     monkeypatch.setattr(MetricsFile, "log", log_and_stop)
-    assert main(*PPO, ["--resume", str(path)]) == 130
+    assert main(*PPO, ["--resume", str(path), "--devices", "2"]) == 130
     steps = {r["num_envs"]: int(r["steps"]) for r in rows(path / "sweep.csv")}
     assert steps["4"] == STEPS
     assert 0 < steps["8"] < STEPS
@@ -242,7 +242,7 @@ def test_a_full_disk_when_groups_are_put_together_is_one_line(grouped, monkeypat
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr("purerl.experiment.combine", full)
-    assert main(*PPO, ["--resume", str(grouped)]) == 1
+    assert main(*PPO, ["--resume", str(grouped), "--devices", "2"]) == 1
     assert capsys.readouterr().err == (
         f"error: run_dir={str(grouped)!r}: cannot be written: No space left on device;"
         f" --resume {grouped} goes on from here\n"
@@ -263,7 +263,7 @@ def test_a_sweep_in_one_program_is_resumed(traced, tmp_path):
     path = tmp_path / "run"
     shutil.copytree(traced, path)
     shutil.rmtree(path / "checkpoint" / "4")  # back to iteration 2
-    assert main(*PPO, ["--resume", str(path)]) == 0
+    assert main(*PPO, ["--resume", str(path), "--devices", "2"]) == 0
     for name in ("sweep.csv", "metrics.csv"):
         assert (path / name).read_bytes() == (traced / name).read_bytes()
     assert changed(load(path).state, load(traced).state) == []

@@ -70,6 +70,10 @@ def test_dueling_s_mean_over_actions_is_the_state_s_value():
     np.testing.assert_allclose(q.apply(moved, obs), out, atol=1e-5)
     moved["params"]["value"]["bias"] += 2.0
     np.testing.assert_allclose(q.apply(moved, obs), out + 2.0, atol=1e-5)
+    none = jax.tree.map(jnp.zeros_like, params["params"]["advantage"])
+    value = q.apply({"params": params["params"] | {"advantage": none}}, obs)  # the same for all
+    np.testing.assert_allclose(out.mean(1), value[:, 0], atol=1e-5)
+    assert np.abs(out - value).max() > 0.01
 
 
 def batch(rows=32):
@@ -117,6 +121,49 @@ def test_noise_is_drawn_for_acting_and_learning_and_not_for_greedy_actions():
     act = lambda key, greedy: agent.act(jax.random.key(key), learner, (), obs, greedy)[0]
     np.testing.assert_array_equal(act(1, True), act(2, True))
     assert (act(1, False) != act(2, False)).any()
+
+
+@dataclasses.dataclass(frozen=True)
+class Same:
+    """Each step is as the one before, and no action matters."""
+
+    name = "test/same"
+    observation_space = Box.of(-1.0, 1.0, (3,))
+    action_space = Discrete(2)
+    max_episode_steps = None
+    params = {}
+
+    def reset(self, key, params={}):
+        return jnp.int32(0), jnp.ones(3)
+
+    def step(self, key, state, action, params={}):
+        return state, TimeStep(jnp.ones(3), jnp.float32(0), jnp.bool_(False), jnp.bool_(False))
+
+
+@pytest.mark.parametrize("noisy", [True, False])
+def test_noise_is_drawn_for_every_gradient_step_and_network(noisy):
+    """Of equal rows, without rewards, with gamma 1: what is not 0 or differs is of the noise."""
+    config = dqn.Config(
+        noisy=noisy, hidden_sizes=(16,), num_envs=2, num_rounds=1, num_updates=2, batch_size=4,
+        capacity=64, learning_starts=8,
+    )  # fmt: skip
+    agent = dqn.make(Same(), config)
+    hparams = agent.hparams._replace(learning_rate=0.0, discount=1.0)
+    state, update = agent.init(KEY, hparams), jax.jit(agent.update)
+    # Both actions are worth the same.
+    alike = lambda x: jnp.broadcast_to(x.take(jnp.array([0]), x.shape.index(2)), x.shape)
+    params = jax.tree.map(lambda x: alike(x) if 2 in x.shape else x, state.learner.params)
+    learner = dataclasses.replace(state.learner, params=params, target=params)
+    state, clock = state._replace(learner=learner), lambda i: Clock(jnp.int32(i), jnp.int32(9))
+    for i in range(4):
+        state, _ = update(jax.random.fold_in(KEY, i), state, hparams, clock(i))
+    found = [update(jax.random.key(i), state, hparams, clock(4))[1] for i in (1, 2)]
+    if noisy:
+        assert found[0]["loss/q"] > 0  # the target and the network have noise of their own
+        assert found[0]["value/mean"] != found[1]["value/mean"]
+    else:
+        assert found[0]["loss/q"] == pytest.approx(0.0, abs=1e-12)
+        assert found[0]["value/mean"] == found[1]["value/mean"]
 
 
 def test_a_noisy_network_explores_by_epsilon_too():

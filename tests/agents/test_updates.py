@@ -130,6 +130,40 @@ def test_dqn_s_loss_is_its_loss_and_its_error_its_error():
     assert metrics["value/mean"] == pytest.approx(3.0)
 
 
+def test_dqn_weighs_what_it_draws_by_priority():
+    """With beta from importance_exponent to 1: of equal errors the loss is the mean weight's."""
+    config = dqn.Config(**REPLAY, double=False, prioritized=True)
+    agent = dqn.make(purerl.make(CARTPOLE), config)
+    bias = lambda x: 0 * x + (3.0 if x.shape == (2,) else 0.0)  # of the head: Q is 3 everywhere
+    of_three = lambda learner: dataclasses.replace(
+        learner, params=jax.tree.map(bias, learner.params)
+    )
+    base = still(agent, discount=0.0, reward_scale=0.0, priority_exponent=1.0)
+    state, update = run(agent, base, FIRST + 2, of_three)[-1], jax.jit(agent.update)
+
+    def loss(beta, total):
+        hparams = base._replace(importance_exponent=beta)
+        clock = Clock(jnp.int32(FIRST + 2), jnp.int32(total))
+        return float(update(KEY, state, hparams, clock)[1]["loss/q"])
+
+    start, middle, end = 10**9, 2 * (FIRST + 2), FIRST + 2
+    assert loss(0.0, start) == pytest.approx(4.5)
+    assert 0 < loss(1.0, start) < 4.4  # what was learnt from has 3 times the priority of the others
+    assert loss(0.0, end) == pytest.approx(loss(1.0, start), rel=1e-5)
+    assert loss(0.0, middle) == pytest.approx(loss(0.5, start), rel=1e-5)
+    assert loss(0.5, start) > loss(1.0, start)
+
+
+def test_pqn_explores_less_and_less_in_environment_steps():
+    agent = pqn.make(purerl.make(CARTPOLE), pqn.Config(num_envs=4, unroll_length=8))
+    hparams = still(agent, exploration_fraction=0.5, epsilon_end=0.2)
+    state, update = agent.init(KEY, hparams), jax.jit(agent.update)
+    for i, wanted in ((0, 1.0), (10, 0.6), (20, 0.2), (30, 0.2)):
+        new, metrics = update(KEY, state, hparams, Clock(jnp.int32(i), jnp.int32(40)))
+        assert metrics["policy/epsilon"] == pytest.approx(wanted)
+        assert new.learner.epsilon == pytest.approx(wanted)
+
+
 def test_a_row_counts_by_its_weight():
     """That of importance sampling multiplies what is learnt of a row, not its priority."""
     q = q_function(Box.of(-1.0, 1.0, (3,)), 4, hidden_sizes=(8,))

@@ -124,9 +124,12 @@ def test_recorded_entries_are_of_this_format():
 def test_recorded_learning_is_that_of_the_tasks():
     """Of their commands and gates as they are now."""
     for file, tasks in {"learning": TASKS, **STUDIES}.items():
-        for entries in records.read(file).values():
+        recorded = records.read(file).values()
+        assert set().union(*recorded) == set(tasks)  # none is silently left out
+        for entries in recorded:
             for name, entry in entries.items():
                 task = tasks[name]
+                assert entry["passed"] is not False, name
                 assert entry["command"] == f"python {task.command}", name
                 assert (entry["gate"], entry["passed"]) == (
                     task.gate, None if task.gate is None else entry["greedy"]["iqm"] >= task.gate
@@ -161,6 +164,19 @@ def test_probability_of_improvement_is_computed_from_the_file(results):
     pictures.draw(records.here())
     drawn = {path.name for path in results.glob("*/*.png")}
     assert drawn == {"sac-vs-ddpg-profile.png", "sac-vs-ddpg-improvement.png"}
+
+
+def test_recorded_studies_show_what_is_claimed_of_them():
+    """SAC above DDPG on four tasks, intervals and all; Rainbow above DQN on three of four games."""
+    for entries in records.read("sac-vs-ddpg").values():
+        found = pictures.improvements(pictures.by_task(entries, "sac", "ddpg"))
+        above = [task for task, x in found.items() if task != "all" and x.low > 0.5]
+        assert len(above) >= 4, above
+    for entries in records.read("rainbow-vs-dqn").values():
+        score = lambda agent, game, entries=entries: entries[f"{agent}-{game}"]["greedy"]["iqm"]
+        games = [name.removeprefix("dqn-") for name in entries if name.startswith("dqn-")]
+        assert len(games) == 4
+        assert sum(score("rainbow", game) > score("dqn", game) for game in games) >= 3
 
 
 def test_profiles_are_of_scores_between_the_worst_and_the_best_run():

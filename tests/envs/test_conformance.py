@@ -39,11 +39,10 @@ def test_probes(name):
     ("name", "backend", "repeat"),
     [
         ("fast", "spring", 1),
-        ("inverted_pendulum", "spring", 2),
+        ("reacher", "spring", 2),
         ("inverted_pendulum", "generalized", 1),
         ("inverted_pendulum", "positional", 1),
         ("inverted_pendulum", "mjx", 1),
-        ("reacher", "spring", 1),
     ],
 )
 def test_brax(name, backend, repeat):

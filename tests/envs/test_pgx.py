@@ -28,7 +28,7 @@ CASE = laws.Case(
     "alphazero-pgx",
     alphazero,
     "pgx/tic_tac_toe",
-    alphazero.Config(**SMALL, num_simulations=2),
+    alphazero.Config(**SMALL, num_simulations=16),
 )
 
 

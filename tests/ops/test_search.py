@@ -89,7 +89,8 @@ def test_puct_explores_unless_told_otherwise():
 
     root = jnp.zeros((64, 4)).at[:, 0].set(1.0), jnp.zeros(64), jnp.zeros(64)
     settings = {"search": "puct", "num_simulations": 8}
-    search = lambda explore: plan((), KEY, root, recurrent, explore=explore, **settings)
+    call = lambda explore: plan((), KEY, root, recurrent, explore=explore, **settings)
+    search = jax.jit(call, static_argnums=0)
     assert len(set(search(True).action.tolist())) > 1
     assert set(search(False).action.tolist()) == {0}
 
@@ -100,7 +101,7 @@ def test_noise_is_of_the_moves_that_may_be_made(elsewhere):
     rows, actions = 4000, 25
     legal = jnp.zeros((rows, actions), bool).at[:, np.array([3, 7])].set(True)
     logits = jnp.full((rows, actions), elsewhere).at[:, 3].set(4.0).at[:, 7].set(0.0)
-    prior = jax.nn.softmax(noisy(KEY, logits, legal))
+    prior = jax.nn.softmax(jax.jit(noisy)(KEY, logits, legal))
     assert prior[:, 3].mean() + prior[:, 7].mean() == pytest.approx(1.0, abs=1e-6)
     policy = np.exp([4.0, 0.0]) / np.exp([4.0, 0.0]).sum()
     assert prior[:, 7].mean() == pytest.approx(0.75 * policy[1] + 0.125, abs=0.01)
@@ -121,9 +122,10 @@ def test_puct_searches_with_noise_among_legal_moves():
         zero = jnp.zeros(len(action))
         return outcome(zero, zero, jnp.zeros((len(action), 25)), zero), state
 
-    search = lambda explore: plan(
+    call = lambda explore: plan(
         (), KEY, root, recurrent, legal=legal, search="puct", num_simulations=32, explore=explore
     )
+    search = jax.jit(call, static_argnums=0)
     found, still = search(True).weights, search(False).weights
     assert found[:, 2:].max() == 0
     assert float(found[:, 1].mean()) == pytest.approx(0.14, abs=0.04)
@@ -146,7 +148,8 @@ def test_values_are_weighed_against_the_prior_as_asked(scale):
         return out, state + 1
 
     root = logits[None], jnp.zeros(1), jnp.zeros(1)
-    found = plan((), KEY, root, recurrent, num_simulations=16, value_scale=scale, explore=False)
+    settings = {"num_simulations": 16, "value_scale": scale, "explore": False}
+    found = jax.jit(lambda root: plan((), KEY, root, recurrent, **settings))(root)
     # The most visited action of four by sequential halving over 16: 2 rounds of 4, then 4 each.
     ratios = [jax.nn.softmax(logits + (50 + n) * scale * reward) for n in range(4, 13)]
     gaps = [np.abs(found.weights[0] - wanted).max() for wanted in ratios]
