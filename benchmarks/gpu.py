@@ -42,6 +42,7 @@ class Row:
       agent, env, members: what is trained.
       settings: over those of `purerl.presets`.
       score: greedy return (IQM) to reach; the seconds of training until then are kept.
+      asked: steps/s of all members together that are aimed at.
       flags: added to XLA_FLAGS.
       limit: seconds, after which the row is cut off.
       what: "train", "brax" (beside brax's own PPO) or "tests" (those marked gpu).
@@ -53,6 +54,7 @@ class Row:
     members: int = 1
     settings: dict[str, Any] = field(default_factory=dict)
     score: float | None = None
+    asked: int | None = None
     flags: str = ""
     limit: int = 60
     what: Literal["train", "brax", "tests"] = "train"
@@ -86,7 +88,7 @@ def ppo(env: str, members: int, num_envs: int, **more: Any) -> dict[str, Row]:
 
 # One of each kind first, whose limits together are within the 8 minutes; then what still fits.
 ROWS: dict[str, Row] = {
-    **ppo(CARTPOLE, 64, 2048, score=475, limit=50, quick=True),
+    **ppo(CARTPOLE, 64, 2048, score=475, asked=50_000_000, limit=50, quick=True),
     "ppo-ant-beside-brax": Row(
         "ppo", ANT, 64, {"num_envs": 4096, **WIDE[ANT]}, limit=100, what="brax", quick=True
     ),
@@ -169,6 +171,7 @@ def measure(name: str, quick: bool, seconds: float, profile: Path | None) -> dic
             said = err.read()
             ended = f"failed: {last_line(said).replace(';', ',') or 'without a word'}"
             entry["stderr"] = said[-2000:].splitlines()
+    entry |= {"asked": row.asked} if row.asked else {}
     return entry | {"ended": ended, "wall_seconds": round(time.perf_counter() - began, 1)}
 
 

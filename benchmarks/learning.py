@@ -83,6 +83,13 @@ TASKS = {
     "mpc-pendulum": Task("experiments/mpc.py --seeds 4 --eval-episodes 16", -200),
     "mpc-pendulum-learned": Task("experiments/pets_gymnax.py --seeds 4 --eval-episodes 16", -250),
     "mpc-reacher": Task("experiments/mpc.py --env brax/reacher --seeds 4 --eval-episodes 16", None),
+    "td3-inverted_pendulum": Task("experiments/td3_brax.py --seeds 16", None),
+    "td3-reacher_misc": Task(
+        "experiments/td3_gymnax.py --env Reacher-misc --seeds 8 --total-steps 50000", None
+    ),
+    "sac-reacher": Task(
+        "experiments/sac_brax.py --env reacher --seeds 16 --total-steps 200000", None
+    ),
     "td3-mountain_car_continuous": Task(
         "experiments/td3_gymnax.py --env MountainCarContinuous-v0 --seeds 8", 90
     ),

@@ -328,9 +328,10 @@ def gpu(results: Results) -> list[str]:
                 f"not reached in {score['curve'][-1][1]:g} s" if score["curve"] else "not reached"
             )
             told = f"{score['wanted']:g} " + (f"after {seconds:g} s" if seconds else last)
+        asked = f" (asked: {entry['asked']:,})" if entry.get("asked") else ""
         rows.append(
             f"| {machine} | `{name}` | {entry['settings']['members']} |"
-            f" {entry['steps_per_second']:,} | {entry['compile_seconds']:.1f} |"
+            f" {entry['steps_per_second']:,}{asked} | {entry['compile_seconds']:.1f} |"
             f" {f'{memory:,}' if memory else 'not told'} | {told} |"
         )
     for machine, _, entry in entries:

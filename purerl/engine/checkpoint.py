@@ -10,6 +10,8 @@ import numpy as np
 
 from purerl.errors import UsageError
 
+BEFORE = "without its directory, the one before it is the newest"
+
 
 class Checkpoints:
     """The checkpoints of one run directory, named by iteration.
@@ -110,17 +112,16 @@ def load_state(checkpointer: Any, step: int, like: Any, shardings: Any = None) -
     spread = lambda x, where: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=where)
     try:
         return checkpointer.load(step, jax.tree.map(spread, like, shardings))
-    except OSError as error:
+    except (LookupError, ValueError):  # Orbax says the same of both, over many lines
+        said = "holds another state than the agent has here (of another version?), or is damaged"
+        raise UsageError(f"the checkpoint of iteration {step} {said}; {BEFORE}") from None
+    except Exception as error:  # Orbax raises that itself, where an array cannot be read
         raise _damaged(step, error) from None
-    except (LookupError, ValueError):  # Orbax names every leaf, over many lines
-        said = "holds another state than the agent has here; was another version of it trained?"
-        raise UsageError(f"the checkpoint of iteration {step} {said}") from None
 
 
 def _damaged(step: int, error: Exception) -> UsageError:
     reason = " ".join(str(error).split())[:160] or type(error).__name__
-    said = f"cannot be read ({reason}); without its directory, the one before it is the newest"
-    return UsageError(f"the checkpoint of iteration {step} {said}")
+    return UsageError(f"the checkpoint of iteration {step} cannot be read ({reason}); {BEFORE}")
 
 
 def _to_host(x: jax.Array) -> Any:

@@ -38,7 +38,7 @@ def prepare(path: Path, settings: dict[str, Any], resume: bool) -> None:
         return
     taken = UsageError(f"run_dir={str(path)!r}: exists; choose another, or --resume {quoted(path)}")
     try:
-        if path.exists() and not path.is_dir():
+        if path.exists() and (not path.is_dir() or any(path.iterdir())):
             raise taken
         path.mkdir(parents=True, exist_ok=True)
         with held(path):  # of two runs at once that ask for it, one is refused
@@ -68,7 +68,7 @@ def note_versions(path: Path, versions: dict[str, str | None]) -> str:
     """Put into config.json that a run goes on with these; what it was begun with, if it differs."""
     config = read_config(path)
     before = config.get("versions", {})
-    if before == versions:
+    if not before or before == versions:
         return ""
     note(path, versions=versions, versions_before=[*config.get("versions_before", []), before])
     return ", ".join(f"{k} {v}" for k, v in before.items() if v != versions.get(k))

@@ -144,14 +144,23 @@ def _printed(console: Console, what: Any) -> None:
         console.print(what)
     except (OSError, SystemExit):  # as rich answers a closed pipe
         console.quiet = True
+        _let_go()
 
 
 def say(text: str) -> None:
     """Print a line, if anybody reads."""
     try:
         print(text, flush=True)
-    except OSError:  # nor at the end, when Python empties what it could not write
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except OSError:
+        _let_go()
+
+
+def _let_go() -> None:
+    """Nor fail at the end, when Python writes what it could not write before."""
+    with contextlib.suppress(OSError, ValueError):  # a notebook's output is no file
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, sys.stdout.fileno())
+        os.close(nowhere)
 
 
 def wide_console(quiet: bool = False) -> Console:

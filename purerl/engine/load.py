@@ -89,11 +89,11 @@ def load(run_dir: str | Path, step: int | None = None, agent: Agent | None = Non
         members = _members(config, hparams)
         unit, saved_unit = agent.steps_per_update, config["steps_per_update"]
     except (AttributeError, ImportError, KeyError, TypeError, UsageError) as error:
-        reason = " ".join(f"{type(error).__name__}: {error}".split())
-        raise UsageError(
-            f"run_dir={str(path)!r}: its {CONFIG} cannot tell how to make its agent ({reason}); "
-            "load(run_dir, agent=...) takes it"
-        ) from None
+        kind = "" if isinstance(error, UsageError) else f"{type(error).__name__}: "
+        reason = " ".join(f"{kind}{error}".split())
+        said = f"run_dir={str(path)!r}: its {CONFIG} cannot tell how to make its agent ({reason})"
+        hint = "; load(run_dir, agent=...) takes it" if agent is None else ""
+        raise UsageError(said + hint) from None
     if unit != saved_unit:
         raise UsageError(
             f"run_dir={str(path)!r}: its iterations have {saved_unit} steps, here they have {unit}"

@@ -63,7 +63,9 @@ class TensorBoard:
         from tensorboardX import SummaryWriter
 
         # TensorBoard draws directories as lines of one plot.
-        self._writers = [SummaryWriter(str(run_dir / "tensorboard" / label)) for label in labels]
+        path = run_dir / "tensorboard"
+        # Room for all of a row: where the thread that writes has ended, the next one sees it.
+        self._writers = [SummaryWriter(str(path / label), max_queue=10_000) for label in labels]
 
     def log(self, step: int, metrics: dict[str, np.ndarray]) -> None:
         rows = _over_seeds(metrics, len(self._writers))

@@ -22,7 +22,7 @@ from purerl.engine.evolution import worse_half
 from purerl.engine.loggers import Logger
 from purerl.engine.plan import Interrupt, Plan
 from purerl.engine.programs import Evaluation, Programs
-from purerl.engine.record import METRICS, RESULT, MetricsFile, write_json
+from purerl.engine.record import METRICS, RESULT, MetricsFile, read_metric, write_json
 from purerl.engine.report import draw
 from purerl.engine.result import Result, scores_of
 from purerl.errors import UsageError
@@ -96,7 +96,10 @@ class Run:
             if pending is not None:
                 self._report(*pending)
             if evaluation is None or evaluated != step:  # resumed at the end, or selected just now
-                evaluation, _ = self._evaluate(step)
+                unscored = evaluation is None and not self._scored(step)
+                evaluation, scores = self._evaluate(step)
+                if unscored:
+                    self._log(step, scores)
             if checkpoints and saved != step:
                 cohort.save(checkpoints, step)
             if checkpoints:
@@ -158,12 +161,23 @@ class Run:
         try:
             yield
         except Exception:
-            # Of several processes only one may have failed, and saving needs all.
-            if self._checkpoints and pending is not None and jax.process_count() == 1:
+            # Of several processes only one may have failed, and saving needs all. What is to be
+            # selected from is not saved before: a run resumed there would go on with all.
+            able = jax.process_count() == 1 and not self._selects(step)
+            if self._checkpoints and pending is not None and able:
                 self._report(*pending)
                 self._cohort.save(self._checkpoints, step)
                 self._checkpoints.wait()
             raise
+
+    def _scored(self, step: int) -> bool:
+        """Whether metrics.csv has an evaluation at `step`: not where evaluating failed."""
+        if self._path is None:
+            return False
+        try:
+            return step * self._unit in read_metric(self._path, "eval/return")[0]
+        except UsageError:
+            return False
 
     def _last(self, step: int, asked: bool) -> bool:
         return asked or step == self._plan.updates

@@ -119,8 +119,10 @@ class Interrupt:
             # None: a handler that is not of Python, which cannot be put back.
             signal.signal(number, signal.SIG_DFL if before is None else before)
 
-    def _ask(self, *_: object) -> None:
+    def _ask(self, number: int, *_: object) -> None:
         self.asked = True
         self.__exit__()
+        if number == signal.SIGHUP:  # a terminal that ends says so more than once
+            signal.signal(number, signal.SIG_IGN)
         with contextlib.suppress(OSError):  # nobody may be listening any more
             os.write(2, b"\nstopping at the end of this chunk; again to stop at once\n")

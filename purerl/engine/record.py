@@ -34,7 +34,8 @@ def algorithm_of(agent: Agent) -> str:
     """
     for module in (getattr(agent.update, "__module__", None), type(agent.config).__module__):
         parts = vars(sys.modules.get(module or "", object))
-        if {"Config", "HParams", "make"} <= parts.keys():
+        makes = {"Config", "HParams", "make"} <= parts.keys()
+        if makes and parts["Config"] is type(agent.config):
             return str(module)
     return type(agent.config).__module__
 

@@ -189,9 +189,12 @@ def train(
     path = None if run_dir is None else Path(run_dir)
     if path is None and resume:
         raise UsageError("run_dir=None: resume needs a run directory")
+    before = read_config(path) if path and resume else {}
     if keep is ...:
-        kept = read_config(path).get("keep", 2) if path and resume else 2
+        kept = before.get("keep", 2)
         keep = None if kept == "all" else int(kept)
+    if checkpoint_every is None and "checkpoint_every" in before:
+        checkpoint_every = before["checkpoint_every"] * agent.steps_per_update
     members, plan, where, copies = planned(
         agent, total_steps, seeds=seeds, hparams=hparams, halving=halving, pbt=pbt,
         eval_every=eval_every, eval_episodes=eval_episodes, checkpoint_every=checkpoint_every,
@@ -267,7 +270,7 @@ def train(
                 run = Run(agent, cohort, plan, display, path, checkpoints, outputs, pbt)
                 result = run.train(programs, keep_state)
         except (OSError, ValueError) as error:
-            if path is None or not is_disk(error):
+            if path is None or isinstance(error, UsageError) or not is_disk(error):
                 raise
             raise RunError(disk_error(path, error)) from error
         except jax.errors.JaxRuntimeError as error:

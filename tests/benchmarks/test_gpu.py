@@ -100,6 +100,15 @@ def test_a_row_that_fails_says_why(monkeypatch):
     assert "- made-up: `late` not run: no time left" in table
 
 
+def test_what_is_asked_of_a_row_stands_beside_what_it_does(monkeypatch):
+    assert gpu.ROWS["ppo-CartPole-v1-64x2048"].asked == 50_000_000
+    monkeypatch.setitem(gpu.ROWS, "asked", gpu.Row("ppo", "gymnax/CartPol-v1", asked=7_000))
+    entry = gpu.measure("asked", True, 120, None)
+    found = {"steps_per_second": 9_000, "compile_seconds": 1.0, "peak_device_mb": 5,
+             "settings": {"members": 1}}  # fmt: skip
+    assert "| 9,000 (asked: 7,000) |" in "\n".join(tables.gpu({"m": {"asked": entry | found}}))
+
+
 def test_one_of_each_kind_is_within_the_time():
     """Cut off at their limits, all of them; so that none is left out for the others."""
     quick = [row for row in gpu.ROWS.values() if row.quick]

@@ -134,9 +134,9 @@ def test_of_two_runs_that_begin_at_once_one_is_refused(tmp_path, monkeypatch):
     with pytest.raises(UsageError, match="exists; choose another, or --resume"):
         train(AGENT, 4 * UNIT, run_dir=tmp_path / "run")
     assert config.read_text() == "of the first"
-    with held(tmp_path / "run"):
+    with held(tmp_path / "run"):  # who looks only does not ask for what another holds
         monkeypatch.undo()
-        with pytest.raises(UsageError, match="another process is training in it"):
+        with pytest.raises(UsageError, match="exists; choose another, or --resume"):
             train(AGENT, 4 * UNIT, run_dir=tmp_path / "run")
 
 
@@ -485,7 +485,46 @@ def test_what_was_trained_is_saved_where_its_evaluation_fails(tmp_path, monkeypa
     monkeypatch.undo()
     assert [p.name for p in (tmp_path / "run" / "checkpoint").iterdir()] == ["4"]
     assert read_metric(tmp_path / "run", "toy/one_sum")[0][-1] == 4 * UNIT
-    assert train(AGENT, 4 * UNIT, **options, resume=True).steps == 4 * UNIT
+    again = train(AGENT, 4 * UNIT, **options, resume=True)
+    steps, scores = read_metric(tmp_path / "run", "eval/return")
+    assert steps.tolist() == [4 * UNIT]
+    np.testing.assert_allclose(scores[0], again.returns, rtol=1e-6)
+    rows = (tmp_path / "run" / "metrics.csv").read_text()
+    train(AGENT, 4 * UNIT, **options, resume=True)
+    assert (tmp_path / "run" / "metrics.csv").read_text() == rows
+
+
+def test_what_is_to_be_selected_from_is_not_saved_where_its_evaluation_fails(tmp_path, monkeypatch):
+    """A run that went on from there would go on with all configurations."""
+    options = {"hparams": toys.HParams(rate=np.linspace(0.1, 0.4, 4)), "halving": True,
+               "log_every": UNIT, "eval_episodes": 2}  # fmt: skip
+    whole = train(AGENT, 8 * UNIT, **options)
+    options["run_dir"] = tmp_path / "run"
+    evaluate, times = cohort.Cohort.evaluate, []
+
+    def fails(self, step):
+        times.append(step)
+        if step in whole.dropped.values():
+            raise RuntimeError("out of memory")
+        return evaluate(self, step)
+
+    monkeypatch.setattr(cohort.Cohort, "evaluate", fails)
+    with pytest.raises(RuntimeError, match="out of memory"):
+        train(AGENT, 8 * UNIT, **options)
+    monkeypatch.undo()
+    assert train(AGENT, 8 * UNIT, **options, resume=True).dropped == whole.dropped
+
+
+def test_a_terminal_that_ends_may_say_so_twice():
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    try:
+        with Interrupt() as interrupt:
+            os.kill(os.getpid(), signal.SIGHUP)
+            os.kill(os.getpid(), signal.SIGHUP)
+            assert interrupt.asked
+        assert signal.getsignal(signal.SIGHUP) is signal.SIG_DFL
+    finally:
+        signal.signal(signal.SIGHUP, before)
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
@@ -572,16 +611,28 @@ def test_other_versions_on_resume_are_said_and_written_down(run, tmp_path, capsy
     assert [x["jax"] for x in new["versions_before"]] == ["0.1.2"]
 
 
-def test_a_damaged_checkpoint_is_one_line(run, tmp_path):
+@pytest.mark.parametrize("damage", ["no metadata", "cut off", "no manifest", "unreadable"])
+def test_a_damaged_checkpoint_is_one_line(run, tmp_path, damage):
     path = shutil.copytree(run[0], tmp_path / "run")
     options = {"seeds": [4, 2], "eval_every": 3 * UNIT, "eval_episodes": 5, "log_every": 2 * UNIT,
                "checkpoint_every": 5 * UNIT, "run_dir": path, "resume": True}  # fmt: skip
-    for file in [
-        p for p in (path / "checkpoint" / "10").rglob("*") if "METADATA" in p.name.upper()
-    ]:
-        file.unlink()
+    files = [p for p in (path / "checkpoint" / "10").rglob("*") if p.is_file()]
+    if damage == "cut off":
+        largest = max(files, key=lambda p: p.stat().st_size)
+        largest.write_bytes(largest.read_bytes()[:20])
+    elif damage == "no manifest":
+        for file in (p for p in files if "manifest" in p.name):
+            file.unlink()
+    else:
+        for file in (p for p in files if "METADATA" in p.name.upper()):
+            file.unlink()
+            if damage == "unreadable":
+                file.mkdir()  # as root reads what nobody may
     for again in (lambda: train(AGENT, 10 * UNIT + 2, **options), lambda: load(path, agent=AGENT)):
-        with pytest.raises(UsageError, match=r"^the checkpoint of iteration 10 cannot be read"):
+        said = (
+            r"^the checkpoint of iteration 10 (cannot be read|holds another .*damaged).*; without"
+        )
+        with pytest.raises(UsageError, match=said):
             again()
     shutil.rmtree(path / "checkpoint" / "10")
     assert train(AGENT, 10 * UNIT + 2, **options).steps == 10 * UNIT
@@ -622,3 +673,9 @@ def test_a_run_s_algorithm_is_the_module_of_its_update(monkeypatch):
     assert algorithm_of(mine) == algorithm_of(AGENT) == "toys"
     module.Config, module.HParams, module.make = toys.Config, toys.HParams, toys.make
     assert algorithm_of(mine) == "my_ppo"
+    # A module whose `make` is that of another, with a Config of its own, is itself.
+    own = type("Own", (toys.Config,), {"__module__": "my_net"})
+    monkeypatch.setitem(sys.modules, "my_net", types.ModuleType("my_net"))
+    module = sys.modules["my_net"]
+    module.Config, module.HParams, module.make = own, toys.HParams, toys.make
+    assert algorithm_of(dataclasses.replace(AGENT, config=own())) == "my_net"
