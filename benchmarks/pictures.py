@@ -5,6 +5,7 @@ learning-<environment>-seconds.png   the same over seconds of training, compilin
 <study>-profile.png                  the share of runs above a score, scores of a task scaled
                                      to [0, 1] from its worst run to its best
 <study>-improvement.png              how likely one algorithm's run is the better one
+peers.png                            return over wall clock, beside each peer
 pictures.sha256                      of the numbers that each was drawn from
 """
 
@@ -16,6 +17,7 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.peers import pictures as peers
 from benchmarks.records import RESULTS, STUDIES, read
 from purerl.analysis import (
     Curve,
@@ -57,6 +59,8 @@ def draw(machine: str) -> None:
                 f"Is {ours} better than {theirs}?",
                 f"P({ours} > {theirs}) with its 95 % interval",
             )
+    if (folder / "peers.json").exists():
+        peers.draw(folder / "peers.json")
     (folder / SOURCES).write_text(sources(machine))
 
 
@@ -70,6 +74,8 @@ def sources(machine: str) -> str:
     for study in STUDIES:
         entries = read(study).get(machine, {})
         found[study] = {name: entry.get("returns") for name, entry in entries.items()}
+    entries = read("peers").get(machine, {})
+    found["peers"] = {name: entry.get("repetitions") for name, entry in entries.items()}
     digest = lambda numbers: hashlib.sha256(json.dumps(numbers, sort_keys=True).encode())
     return "".join(f"{digest(x).hexdigest()}  {name}\n" for name, x in sorted(found.items()) if x)
 

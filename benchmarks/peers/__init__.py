@@ -63,7 +63,7 @@ def compare_all(
     cache: Path,
 ) -> int:
     """Every row in turn, (peer, task); what fails is said and kept. -> as `main`."""
-    from benchmarks import records
+    from benchmarks import pictures, records
     from benchmarks.peers import venvs
     from benchmarks.peers.pictures import draw
     from benchmarks.peers.tasks import PAIRS, TASKS
@@ -94,7 +94,9 @@ def compare_all(
             continue  # what was measured is not lost to a failure
         named = {"task": task, "peer": peer, "title": venvs.PEERS[peer].title}
         entry = records.provenance(**about) | named | found
-        draw(records.keep("peers", f"{task}-{peer}", entry))
+        path = records.keep("peers", f"{task}-{peer}", entry)
+        draw(path)
+        path.with_name(pictures.SOURCES).write_text(pictures.sources(path.parent.name))
     return failed
 
 

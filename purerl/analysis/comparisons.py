@@ -2,14 +2,13 @@
 
 import os
 from collections.abc import Mapping
-from itertools import cycle
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
 from purerl.analysis.curves import thin
-from purerl.analysis.figures import COLOURS, canvas, count_steps, frame, legend, no_values, replace
+from purerl.analysis.figures import canvas, count_steps, frame, legend, lines, no_values, replace
 from purerl.analysis.intervals import bootstrap_interval
 
 
@@ -49,17 +48,17 @@ def plot_comparison(
     if not seconds:
         count_steps(axes)
     ends = []
-    for (name, curve), colour in zip(curves.items(), cycle(COLOURS), strict=False):
+    for (name, curve), line in zip(curves.items(), lines(), strict=False):
         at, values = thin(np.asarray(curve.at, float), np.asarray(curve.values, float))
         rows = np.isfinite(values).any(1)
         if not rows.any():
             continue
         intervals = [bootstrap_interval(row, resamples=500) for row in values[rows]]
         value, low, high, *_ = (np.array(column) for column in zip(*intervals, strict=True))
-        axes.fill_between(at[rows], low, high, color=colour, alpha=0.2, linewidth=0)
+        axes.fill_between(at[rows], low, high, color=line["color"], alpha=0.2, linewidth=0)
         marker = "o" if len(at) <= 12 else None
         style = {"linewidth": 2.0, "marker": marker, "markersize": 4}
-        axes.plot(at[rows], value, color=colour, label=name, **style)
+        axes.plot(at[rows], value, label=name, **line, **style)
         ends += [low.min(), high.max()]
     if ends:
         frame(axes, min(ends), max(ends))

@@ -1,9 +1,10 @@
 """What all pictures share. Matplotlib is imported where it is used: it would slow every start."""
 
+import itertools
 import numbers
 import os
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ ORANGE = "#c1440e"
 GREY = "#5a5a5a"
 LEGEND_ROW = 26.0  # points
 COLOURS = (BLUE, ORANGE, "#2d7f3e", "#7b4397", "#b58900", "#00838f")  # of what is compared, in turn
+DASHES = ("-", "--", ":", "-.")  # then the same colours, dashed
 
 
 def canvas(
@@ -51,6 +53,12 @@ def count_steps(axes: Any) -> None:
     from matplotlib.ticker import EngFormatter
 
     axes.xaxis.set_major_formatter(EngFormatter(sep=""))
+
+
+def lines() -> Iterator[dict[str, Any]]:
+    """How each of what is compared is drawn: no two alike, up to 24."""
+    for dashes, colour in itertools.cycle(itertools.product(DASHES, COLOURS)):
+        yield {"color": colour, "linestyle": dashes}
 
 
 def legend(axes: Any) -> None:

@@ -2,13 +2,12 @@
 
 import os
 from collections.abc import Mapping
-from itertools import cycle
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
-from purerl.analysis.figures import COLOURS, canvas, legend, no_values, replace
+from purerl.analysis.figures import canvas, legend, lines, no_values, replace
 from purerl.analysis.intervals import finite, resampled
 
 _POINTS = 400  # thresholds of a drawn profile: more than the picture has pixels for
@@ -74,12 +73,12 @@ def plot_profiles(
     if flat.size:
         margin = 0.02 * np.ptp(flat) or 1.0
         thresholds = np.linspace(flat.min() - margin, flat.max() + margin, _POINTS)
-        for (name, x), colour in zip(scores.items(), cycle(COLOURS), strict=False):
+        for (name, x), line in zip(scores.items(), lines(), strict=False):
             found = performance_profile(x, thresholds)
             axes.fill_between(
-                thresholds, found.low, found.high, color=colour, alpha=0.2, linewidth=0
+                thresholds, found.low, found.high, color=line["color"], alpha=0.2, linewidth=0
             )
-            axes.plot(thresholds, found.value, color=colour, linewidth=2.0, label=name)
+            axes.plot(thresholds, found.value, **line, linewidth=2.0, label=name)
         axes.set_ylim(-0.02, 1.02)
         axes.set_xlim(thresholds[0], thresholds[-1])
     else:

@@ -152,3 +152,15 @@ def test_a_legend_of_several_rows_leaves_the_title_alone(count, tmp_path, axes):
     place = title.get_window_extent()
     assert place.y0 >= box.y1 - 8.0  # the legend's own margin, in pixels
     assert place.y1 <= figure.bbox.y1
+
+
+def test_of_many_no_two_are_drawn_alike(tmp_path, axes):
+    """There are six colours: the seventh is dashed."""
+    rng = np.random.default_rng(0)
+    curves = {f"run {i}": Curve(np.arange(3.0), rng.normal(size=(3, 2))) for i in range(13)}
+    plot_comparison(tmp_path / "c.png", curves, "a title", "return")
+    look = lambda line: (line.get_color(), line.get_linestyle())
+    assert len({look(line) for line in axes().get_lines()}) == 13
+    scores = {name: curve.values[-1] for name, curve in curves.items()}
+    plot_profiles(tmp_path / "p.png", scores, "a title", "score")
+    assert len({look(line) for line in axes().get_lines()}) == 13
