@@ -19,7 +19,7 @@ import toys
 
 from purerl import UsageError
 from purerl.agents import ppo
-from purerl.engine import RunError, cohort, directory, train
+from purerl.engine import RunError, checkpoint, cohort, directory, train
 from purerl.engine.checkpoint import Checkpoints
 from purerl.engine.directory import held
 from purerl.engine.display import say
@@ -636,6 +636,27 @@ def test_a_damaged_checkpoint_is_one_line(run, tmp_path, damage):
             again()
     shutil.rmtree(path / "checkpoint" / "10")
     assert train(AGENT, 10 * UNIT + 2, **options).steps == 10 * UNIT
+
+
+def test_what_cannot_be_read_is_not_said_to_be_written(run, tmp_path, monkeypatch):
+    def refused(checkpointer, step):
+        raise checkpoint._damaged(step, PermissionError(13, "Permission denied"))
+
+    path = shutil.copytree(run[0], tmp_path / "run")
+    monkeypatch.setattr(checkpoint, "saved_rows", refused)
+    with pytest.raises(UsageError, match=r"10 cannot be read \(.*Permission denied\); without its"):
+        train(AGENT, 10 * UNIT + 2, seeds=[4, 2], eval_every=3 * UNIT, eval_episodes=5,
+              log_every=2 * UNIT, run_dir=path, resume=True)  # fmt: skip
+
+
+def test_a_resumed_run_is_saved_as_often_as_before(tmp_path):
+    """Also one of a version in which the default was another."""
+    train(AGENT, 6 * UNIT, run_dir=tmp_path / "run", checkpoint_every=2 * UNIT, keep=None)
+    for step in ("4", "6"):
+        shutil.rmtree(tmp_path / "run" / "checkpoint" / step)
+    train(AGENT, 6 * UNIT, run_dir=tmp_path / "run", resume=True)
+    names = sorted(p.name for p in (tmp_path / "run" / "checkpoint").iterdir())
+    assert names == ["2", "4", "6"]
 
 
 def test_a_metric_that_is_no_scalar_is_one_line():
