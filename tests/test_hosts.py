@@ -97,7 +97,7 @@ def test_two_processes_train_a_population_and_survive_a_kill(tmp_path):
     (_, out, _), (_, other, _) = both_ended_well(pair("--resume", str(two)))
     assert re.search(r"^resumed at step [\d,]+$", out, re.M)
     assert "4 x cpu in 2 processes" in out
-    assert "evaluation after 128,000 steps" in out
+    assert "evaluation after 76,800 steps" in out
     assert "evaluation" not in other  # the first alone prints and writes
     code, _, err = alone(*flags, "--run-dir", str(one))
     assert code == 0, err
