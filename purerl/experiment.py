@@ -17,7 +17,7 @@ from purerl import envs
 from purerl.analysis import rank
 from purerl.configurations import Group, as_flags, expand
 from purerl.engine import Result, RunError, hosts, population, train
-from purerl.engine.directory import note, prepare
+from purerl.engine.directory import note, prepare, quoted
 from purerl.engine.display import say, show_sweep
 from purerl.engine.record import CONFIG, describe, read_config
 from purerl.engine.report import combine, together
@@ -203,7 +203,9 @@ def _train(
         try:
             ranked = combine(run_dir, [(g.name, g.fields, r) for g, r in done])
         except OSError as error:
-            said = f"cannot be written: {error.strerror}; --resume {run_dir} goes on from here"
+            said = (
+                f"cannot be written: {error.strerror}; --resume {quoted(run_dir)} goes on from here"
+            )
             raise RunError(f"run_dir={str(run_dir)!r}: {said}") from error
         show_sweep(title, ranked)
         say(f"written to {run_dir}")

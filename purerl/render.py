@@ -53,7 +53,8 @@ def render(
     seed: int = 0,
     agent: Agent | None = None,
 ) -> tuple[Path, Episode]:
-    """Draw one greedy episode of one member: a page for brax, a GIF for gymnax.
+    """Draw one greedy episode of one member: a page for brax, a GIF for gymnax's
+    classic control and MinAtar.
 
     Args:
       run_dir: what `train` wrote; its newest checkpoint is drawn.

@@ -90,7 +90,7 @@ def is_disk(error: Exception) -> bool:
 
 def disk_error(path: Path, error: Exception) -> str:
     """That the directory cannot be written, and what is left of the run."""
-    reason = getattr(error, "strerror", None) or str(error).splitlines()[0][:200]
+    reason = getattr(error, "strerror", None) or " ".join(str(error).split())[:200]
     return f"run_dir={str(path)!r}: cannot be written: {reason}; {left(path)}"
 
 

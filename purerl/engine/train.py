@@ -236,8 +236,8 @@ def train(
             ours = not resume
             if resume:
                 note(path, keep=settings["keep"])
-                if before := note_versions(path, settings["versions"]):
-                    display.note(f"begun with {before}, whose numbers may differ")
+                if other := note_versions(path, settings["versions"]):
+                    display.note(f"begun with {other}, whose numbers may differ")
         for logger in loggers:
             if isinstance(logger, str):
                 assert path is not None  # as check_loggers saw
@@ -252,7 +252,9 @@ def train(
             hosts.by_first(begin)
             display.header(agent, members, plan.updates * agent.steps_per_update, where, path)
             if any(isinstance(logger, str) for logger in loggers) and one_line(told):
-                display.note(f"logged as one line, the mean of all {len(told)} configurations")
+                display.note(
+                    f"logged as one line, the interquartile mean of all {len(told)} configurations"
+                )
             programs = compile_programs(
                 agent, where, eval_episodes, limit, jax.tree.structure(members.hparams)
             )
