@@ -2,6 +2,7 @@
 
 import argparse
 from collections.abc import Iterable
+from pathlib import Path
 from typing import NoReturn
 
 from purerl.errors import UsageError, nearest
@@ -33,6 +34,12 @@ def quick(parser: Parser) -> None:
     """Add those of benchmarks/quick.py."""
     parser.add_argument("--quick", action="store_true", help="what CI compares with what it was")
     parser.add_argument("--keep", action="store_true", help="with --quick: write it down as that")
+
+
+def checkout_has(field: str, given: Path, inside: str) -> None:
+    """Raise UsageError unless the directory `given` has the file `inside`."""
+    if not (given / inside).is_file():
+        raise UsageError(f"{field}={str(given)!r}: has no {inside}")
 
 
 def known(field: str, value: str, allowed: Iterable[str]) -> None:

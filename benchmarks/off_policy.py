@@ -29,11 +29,12 @@ import jax.numpy as jnp
 
 import purerl
 from benchmarks import subjects
-from benchmarks.arguments import known, parser
+from benchmarks.arguments import checkout_has, known, parser
 from benchmarks.records import keep, provenance
 from benchmarks.timing import alternate
 from purerl.agents import dqn, sac
 from purerl.engine.hosts import use_cores
+from purerl.engine.programs import EPISODES
 from purerl.ops.linear import linear, project
 from purerl.replay import Steps, priorities, ring
 from purerl.spaces import Box
@@ -155,7 +156,7 @@ def sac_products(members: int, steps: int) -> Timed:
     def update(key: Any, state: TrainState, hparams: Any, clock: Any):
         one = lambda learner, _: (step(learner, *state.actor[0]), None)
         learner, _ = jax.lax.scan(one, state.learner, length=SAC.num_rounds)
-        return TrainState(learner, state.actor), {}
+        return TrainState(learner, state.actor), dict.fromkeys(EPISODES, jnp.float32(0))
 
     def act(key: Any, learner: Any, carry: Any, obs: jax.Array, greedy: bool):
         return jnp.zeros((obs.shape[0], size)), carry
@@ -426,6 +427,8 @@ def main(argv: list[str]) -> int:
     given = flags.parse_args(argv)
     if given.only:
         known("only", given.only, ("dqn", "sac", "replay"))
+    if given.rejax:
+        checkout_has("rejax", given.rejax, "src/rejax/algos/__init__.py")
     use_cores()
     if given.rejax:
         sys.modules["distrax"] = _distrax()

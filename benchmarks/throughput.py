@@ -25,7 +25,7 @@ import jax.numpy as jnp
 
 import purerl
 from benchmarks import subjects
-from benchmarks.arguments import known, parser, quick, subject
+from benchmarks.arguments import checkout_has, known, parser, quick, subject
 from benchmarks.quick import Row, run
 from benchmarks.records import keep, provenance
 from benchmarks.timing import alternate, calibration
@@ -242,6 +242,8 @@ def main(argv: list[str]) -> int:
     given = flags.parse_args(argv)
     if given.only:
         known("only", given.only, ("throughput", "groups"))
+    if given.purejaxrl:
+        checkout_has("purejaxrl", given.purejaxrl, "purejaxrl/ppo.py")
     if given.quick:
         rows = {
             f"speed {subjects.name_of(*pair)}": functools.partial(quick_row, *pair)

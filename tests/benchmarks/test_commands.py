@@ -35,6 +35,8 @@ def test_every_command_is_a_module_and_listed(capsys):
         (["learning", "--env", "acrobott"], "acrobot"),
         (["learning", "--study", "sac-vs-dpg"], "sac-vs-ddpg"),
         (["off_policy", "--only", "replays"], "replay"),
+        (["off_policy", "--rejax", "purerl"], "src/rejax/algos/__init__.py"),
+        (["throughput", "--purejaxrl", "purerl"], "purejaxrl/ppo.py"),
         (["memory", "--quikc"], "--help"),
     ],
 )
@@ -70,3 +72,12 @@ def test_a_tuned_agent_has_the_settings_of_its_preset():
     assert made.config.distribution == "categorical"
     made = subjects.make("ppo", "gymnax/Pendulum-v1")
     assert (made.hparams.discount, made.config.num_epochs) == (pytest.approx(0.95), 8)
+
+
+def test_what_sac_is_compared_with_runs():
+    """Its update is a benchmark's own, so no other test would see that the engine refuses it."""
+    from benchmarks.off_policy import sac_products
+
+    call, steps = sac_products(1, 4)
+    assert steps >= 4
+    assert int(call()["frozen"][0]) == -1
