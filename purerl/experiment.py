@@ -64,7 +64,7 @@ def main(
     argv = with_all(list(sys.argv[1:] if argv is None else argv))
     code, variant = 0, variant or algorithm.__name__.rsplit(".", 1)[-1]
     try:
-        _start(argv)
+        _start(argv, default_env)
         suite = _suite(argv, default_env, suite)
         flags, config, hparams = parse(algorithm, suite, default_env, argv, variant)
         run_dir = flags.resume or flags.run_dir or _new_run_dir(algorithm, variant, flags)
@@ -118,8 +118,8 @@ def _fail(error: Any, code: int) -> int:
     return code
 
 
-def _start(argv: list[str]) -> None:
-    """Join other processes, and give every core of a CPU a device: before JAX looks at either."""
+def _start(argv: list[str], default_env: str) -> None:
+    """Join other processes, and share out the cores of a CPU: before JAX looks at either."""
 
     def number(name: str) -> int | None:
         text = flag_value(argv, name)
@@ -129,13 +129,30 @@ def _start(argv: list[str]) -> None:
 
     if any(word in ("-h", "--help") for word in argv):
         return
-    hosts.use_cores()
+    hosts.use_cores(_alone_on(argv, default_env))
     hosts.initialize(
         "--distributed" in argv,
         flag_value(argv, "--coordinator"),
         number("--num-processes"),
         number("--process-id"),
     )
+
+
+def _alone_on(argv: list[str], default_env: str) -> str | None:
+    """The environment's name, if flags or the run that is resumed say that one member trains."""
+    several = {"--sweep", "--devices", "--data-parallel", "--distributed"}
+    if hosts.in_cluster() or several & {w.partition("=")[0].replace("_", "-") for w in argv}:
+        return None
+    resumed = flag_value(argv, "--resume")
+    if resumed is None:
+        lone = flag_value(argv, "--seeds") in (None, "1")
+        return flag_value(argv, "--env") or default_env if lone else None
+    try:
+        run = read_config(Path(resumed))
+    except UsageError:
+        return None  # said when the run is opened
+    lone = len(run["seeds"]) == 1 and not run.get("sweep") and run.get("data_parallel", 1) == 1
+    return run["env"]["name"] if lone else None
 
 
 def _train(

@@ -15,7 +15,7 @@ import jax
 import pytest
 from laws import changed, furthest
 
-from purerl import UsageError
+from purerl import UsageError, experiment
 from purerl.agents import ppo
 from purerl.engine import hosts
 from purerl.engine.load import load
@@ -189,6 +189,63 @@ def test_clusters_are_recognised(variables, several, monkeypatch):
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
     assert hosts.in_cluster() == several
+
+
+@pytest.mark.parametrize(
+    ("words", "devices", "threads"),
+    [
+        ("", 1, "3"),
+        ("--seeds=1", 1, "3"),
+        ("--env gymnax/Acrobot-v1", 1, "3"),
+        ("--seeds 2", 4, None),
+        ("--sweep clip=0.1,0.2", 4, None),
+        ("--devices 2", 4, None),
+        ("--data_parallel=2", 4, None),
+        ("--env Breakout-MinAtar", 4, None),  # PPO's convolutions gain from a second thread
+        ("--resume {lone}", 1, "3"),
+        ("--resume {several}", 4, None),
+        ("--resume {split}", 4, None),
+        ("--resume {images}", 4, None),
+        ("--resume {none}", 4, None),
+    ],
+)
+def test_a_member_alone_has_one_device_and_leaves_a_core_to_its_caller(
+    words, devices, threads, tmp_path, monkeypatch
+):
+    whole = {"agent": "ppo", "env": {"name": "gymnax/CartPole-v1"}, "config": {}, "hparams": {}}
+    whole |= {"seeds": [0], "versions": {}, "total_steps": 1, "sweep": [], "data_parallel": 1}
+    runs = {"lone": {}, "several": {"seeds": [0, 1]}, "split": {"data_parallel": 2}, "images":
+            {"env": {"name": "gymnax/Asterix-MinAtar"}}}  # fmt: skip
+    for name, own in runs.items():
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "config.json").write_text(json.dumps(whole | own))
+    monkeypatch.delenv("JAX_NUM_CPU_DEVICES", raising=False)
+    monkeypatch.setenv("XLA_FLAGS", "")
+    monkeypatch.setenv("NPROC", "")  # so that it is as it was afterwards
+    monkeypatch.delenv("NPROC")
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: range(4), raising=False)
+    given = {}
+    update = lambda config, name, value: given.update({name: value})
+    monkeypatch.setattr(type(jax.config), "update", update)
+    paths = {name: tmp_path / name for name in [*runs, "none"]}
+    experiment._start(words.format(**paths).split(), "gymnax/CartPole-v1")
+    assert given == {"jax_num_cpu_devices": devices}
+    assert os.environ.get("NPROC") == threads
+
+
+def test_what_a_user_says_of_threads_and_devices_is_kept(monkeypatch):
+    given = {}
+    update = lambda config, name, value: given.update({name: value})
+    monkeypatch.setattr(type(jax.config), "update", update)
+    monkeypatch.delenv("JAX_NUM_CPU_DEVICES", raising=False)
+    monkeypatch.setenv("XLA_FLAGS", "")
+    monkeypatch.setenv("NPROC", "7")
+    hosts.use_cores(alone_on="gymnax/CartPole-v1")
+    assert os.environ["NPROC"] == "7"
+    assert given == {"jax_num_cpu_devices": 1}
+    monkeypatch.setenv("JAX_NUM_CPU_DEVICES", "3")
+    hosts.use_cores(alone_on="gymnax/CartPole-v1")
+    assert given == {"jax_num_cpu_devices": 1}  # as before: nothing was asked of JAX
 
 
 def test_a_cluster_needs_no_flags(monkeypatch):

@@ -103,7 +103,7 @@ def test_commands_are_accepted(path, monkeypatch):
     exec(code, walks.__dict__)
     monkeypatch.setitem(sys.modules, "walks", walks)
     monkeypatch.setattr(experiment, "_train", train)
-    monkeypatch.setattr(experiment, "_start", lambda argv: None)
+    monkeypatch.setattr(experiment, "_start", lambda argv, default_env: None)
     for words in commands(path):
         monkeypatch.setattr(sys, "argv", words)
         with pytest.raises((Accepted, SystemExit)) as stopped:

@@ -34,7 +34,7 @@ def make(task: dict[str, Any]):
 
 
 def main(task: dict[str, Any]) -> dict[str, Any]:
-    use_cores()
+    use_cores(alone_on=task["env"])
     agent, hparams = make(task)
     iterations = max(1, task["steps"] // task["chunks"] // agent.steps_per_update)
     where = place(1, cpu_batch=agent.cpu_batch)

@@ -96,18 +96,27 @@ def _aborted(_: int) -> None:
     os._exit(1)
 
 
-def use_cores() -> None:
+def use_cores(alone_on: str | None = None) -> None:
     """Give a CPU one device for each core, unless told how many; before any use of JAX.
 
     Two members, each on a core of its own, take less time than both on two cores together, since
-    the products of a small network do not fill two.
+    the products of a small network do not fill two. A member that trains alone has one device, and
+    XLA one thread fewer than there are cores, as the one that calls it works too (decision 13).
+
+    Args:
+      alone_on: the environment's name, where one member trains and nothing beside it.
     """
     flag = "xla_force_host_platform_device_count"
     if "JAX_NUM_CPU_DEVICES" in os.environ or flag in os.environ.get("XLA_FLAGS", ""):
         return
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     with contextlib.suppress(RuntimeError):  # JAX is in use already, and keeps what it has
-        jax.config.update("jax_num_cpu_devices", cores or 1)
+        cores = cores or 1
+        # Images are the exception: PPO's convolutions on two cores gain more from both.
+        if alone_on is not None and "MinAtar" not in alone_on:
+            os.environ.setdefault("NPROC", str(max(1, cores - 1)))
+            cores = 1
+        jax.config.update("jax_num_cpu_devices", cores)
 
 
 def in_cluster() -> bool:
