@@ -4,23 +4,27 @@
     python -m benchmarks off_policy --rejax DIR         DIR: a checkout of Rejax, beside ours
     python -m benchmarks off_policy --only dqn | sac | replay
 
-Everything that is compared runs in one process, alternating, and is reported as the median of
-several repeats, without compiling. Ours has a device for each core, as experiments have; Rejax's
-program runs on one, whose threads use all cores. DQN: CartPole, 10 environments, one gradient step
+What is compared runs in turn, and is reported as the median of several repeats, without compiling.
+DQN and SAC have a process for each side, so that each has the devices and threads it would have:
+ours as experiments do (a device for each core; for one member one, and a thread less), Rejax as JAX
+does (one device, whose threads use all cores). DQN: CartPole, 10 environments, one gradient step
 of 128 rows for every step of them, double, 64-64 networks. SAC: Pendulum, one environment, one
 gradient step of 256 rows for every step of it, 64-64 networks; its limit is a loop of the matrix
 products of such a gradient step, forward and backward, and of nothing else. Results are kept in
 benchmarks/results/<device>/off_policy.json.
 """
 
+import argparse
+import contextlib
 import dataclasses
-import functools
 import importlib
 import itertools
 import statistics
+import subprocess
 import sys
+import time
 import types
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -30,11 +34,12 @@ import jax.numpy as jnp
 import purerl
 from benchmarks import subjects
 from benchmarks.arguments import checkout_has, known, parser
-from benchmarks.records import keep, provenance
+from benchmarks.records import ROOT, keep, provenance
 from benchmarks.timing import alternate
 from purerl.agents import dqn, sac
 from purerl.engine.hosts import use_cores
 from purerl.engine.programs import EPISODES
+from purerl.errors import UsageError
 from purerl.ops.linear import linear, project
 from purerl.replay import Steps, priorities, ring
 from purerl.spaces import Box
@@ -222,29 +227,79 @@ def _distrax() -> types.ModuleType:
     return module
 
 
+MAKERS: dict[str, Callable[..., Timed]] = {
+    "purerl-dqn": our_dqn,
+    "rejax-dqn": rejax_dqn,
+    "purerl-sac": our_sac,
+    "rejax-sac": rejax_sac,
+    "products-sac": sac_products,
+}
+
+
+def serve(name: str, members: int, *numbers: int) -> None:
+    """Time a call for every line that is read; first say how many steps it makes."""
+    if name.startswith("rejax"):
+        sys.modules["distrax"] = _distrax()
+    else:
+        use_cores(alone_on="gymnax/CartPole-v1" if members == 1 else None)  # or one like it
+    call, steps = MAKERS[name](members, *numbers)
+    jax.block_until_ready(call())
+    print(steps, flush=True)
+    for _ in sys.stdin:
+        began = time.perf_counter()
+        jax.block_until_ready(call())
+        print(time.perf_counter() - began, flush=True)
+
+
+@contextlib.contextmanager
+def served(checkout: Path | None, name: str, numbers: tuple[int, ...]) -> Iterator[Timed]:
+    """A call in a process of its own, whose seconds it returns, and how many steps it makes."""
+    words = [sys.executable, "-m", "benchmarks", "off_policy", "--serve", name, *map(str, numbers)]
+    words += ["--rejax", str(checkout)] if checkout else []
+    pipe = subprocess.PIPE
+    with subprocess.Popen(words, cwd=ROOT, text=True, stdin=pipe, stdout=pipe) as child:
+        assert child.stdin
+        assert child.stdout
+        told, answers = child.stdin, child.stdout
+
+        def answer() -> str:
+            line = answers.readline()
+            if not line:
+                raise UsageError(f"{name}: ended before it was timed")
+            return line
+
+        def call() -> float:
+            told.write("\n")
+            told.flush()
+            return float(answer())
+
+        yield call, int(answer())
+        told.close()
+
+
 def beside(
-    checkout: Path | None,
-    ours: Callable[[], Timed],
-    theirs: Callable[[], Timed],
-    repeats: int,
-    limit: Callable[[], Timed] | None = None,
+    checkout: Path | None, repeats: int, numbers: dict[str, tuple[int, ...]]
 ) -> dict[str, Any]:
     """Environment steps/s over all members, ours and the peer's in turn.
 
     Args:
       checkout: of Rejax; without one only ours is run.
-      ours: makes the call that is timed.
-      theirs: likewise.
       repeats: how often each is timed.
-      limit: makes a call that runs only the matrix products of as many gradient steps as ours,
-        where there is one of these a step.
+      numbers: what is timed, by its name in MAKERS, and what it is made of. `products` are only the
+        matrix products of as many gradient steps as ours, where there is one of these a step.
     """
-    timed = {"purerl": ours()}
-    if checkout:
-        timed["rejax"] = theirs()
-    if limit:
-        timed["products"] = limit()
-    seconds = alternate({name: call for name, (call, _) in timed.items()}, repeats)
+    seconds: dict[str, list[float]] = {}
+    timed: dict[str, Timed] = {}
+    with contextlib.ExitStack() as stack:
+        for name, made_of in numbers.items():
+            side = name.split("-")[0]
+            if side != "rejax" or checkout:
+                timed[side] = stack.enter_context(served(checkout, name, made_of))
+                seconds[side] = []
+        for _ in range(repeats):
+            for side, (call, _) in timed.items():
+                seconds[side].append(call())
+    limit = "products" in timed
     speed = {name: timed[name][1] / statistics.median(t) for name, t in seconds.items()}
     row: dict[str, Any] = {
         f"{name}_steps_per_second": round(x) for name, x in speed.items() if name != "products"
@@ -255,13 +310,15 @@ def beside(
         row["share_of_matmul_limit"] = round(speed["purerl"] / speed["products"], 3)
     row["seconds"] = {k: [round(t, 4) for t in v] for k, v in seconds.items()}
     row["steps"] = {name: steps for name, (_, steps) in timed.items()}
+    row["apart"] = True  # each side in a process of its own
     if checkout:
         row["ratio"] = round(speed["purerl"] / speed["rejax"], 2)
     return row
 
 
 def show(name: str, row: dict[str, Any]) -> None:
-    shown = ", ".join(f"{k} {v}" for k, v in row.items() if k not in ("seconds", "steps"))
+    hidden = ("seconds", "steps", "apart")
+    shown = ", ".join(f"{k} {v}" for k, v in row.items() if k not in hidden)
     print(f"{name}: {shown}", flush=True)
 
 
@@ -270,12 +327,10 @@ def dqn_rates(checkout: Path | None, steps: int, repeats: int) -> None:
     for members, capacity in ((1, 10_000), (8, 10_000), (1, 1_000_000)):
         each = steps // members
         peer = each if capacity == 10_000 else each // 20  # it is that slow
-        row = beside(
-            checkout,
-            functools.partial(our_dqn, members, capacity, each),
-            functools.partial(rejax_dqn, members, capacity, peer),
-            repeats,
-        )
+        sides = {
+            "purerl-dqn": (members, capacity, each), "rejax-dqn": (members, capacity, peer)
+        }  # fmt: skip
+        row = beside(checkout, repeats, sides)
         about = provenance(
             agent="dqn", env="gymnax/CartPole-v1", members=members, capacity=capacity
         )
@@ -287,13 +342,8 @@ def sac_rates(checkout: Path | None, steps: int, repeats: int) -> None:
     """By members; a gradient step an environment step, so as many updates/s."""
     for members in (1, 8):
         each = steps // members
-        row = beside(
-            checkout,
-            functools.partial(our_sac, members, each),
-            functools.partial(rejax_sac, members, each),
-            repeats,
-            functools.partial(sac_products, members, each),
-        )
+        sides = ("purerl-sac", "rejax-sac", "products-sac")
+        row = beside(checkout, repeats, dict.fromkeys(sides, (members, each)))
         about = provenance(agent="sac", env="gymnax/Pendulum-v1", members=members)
         keep("off_policy", f"sac-{members}", about | row)
         show(f"SAC, {members} members", row)
@@ -424,15 +474,16 @@ def main(argv: list[str]) -> int:
     flags.add_argument("--only", help="dqn, sac or replay")
     flags.add_argument("--steps", type=int, default=160_000, help="a repeat, over all members")
     flags.add_argument("--repeats", type=int, default=5)
+    flags.add_argument("--serve", nargs="+", help=argparse.SUPPRESS)
     given = flags.parse_args(argv)
     if given.only:
         known("only", given.only, ("dqn", "sac", "replay"))
     if given.rejax:
         checkout_has("rejax", given.rejax, "src/rejax/algos/__init__.py")
-    use_cores()
-    if given.rejax:
-        sys.modules["distrax"] = _distrax()
         sys.path.insert(0, str(given.rejax / "src"))
+    if given.serve:
+        serve(given.serve[0], *map(int, given.serve[1:]))
+        return 0
     if given.only in (None, "dqn"):
         dqn_rates(given.rejax, given.steps, given.repeats)
     if given.only in (None, "sac"):

@@ -197,7 +197,10 @@ def off_policy(results: Results) -> list[str]:
     for machine, entries in results.items():
         by_processor: dict[str, list[str]] = {}
         for name, row in entries.items():
-            by_processor.setdefault(row.get("processor", "one not noted"), []).append(name)
+            kind = row.get("processor", "one not noted")
+            if "steps" in row and not row.get("apart"):
+                kind += ", both sides in one process"
+            by_processor.setdefault(kind, []).append(name)
         said = [f"{', '.join(names)} on {kind}" for kind, names in sorted(by_processor.items())]
         rows += ["", f"{machine}, by processor: {'; '.join(said)}."]
     return rows
@@ -502,7 +505,7 @@ def page() -> str:
         "",
         "`python -m benchmarks off_policy --rejax DIR`: DQN on CartPole, 10 environments and a",
         "gradient step of 128 rows for every step of them, double, 64-64 networks with swish; SAC",
-        "with the same networks; in turn in one process, medians.",
+        "with the same networks; in turn, each side in a process of its own, medians.",
         "",
         *off_policy(read("off_policy")),
         "",

@@ -15,6 +15,7 @@ from purerl.analysis import rank
 from purerl.engine import Evaluation
 from purerl.engine.cohort import failed
 from purerl.engine.display import evaluation_table, sweep_table, wide_console
+from purerl.engine.hosts import use_cores
 from purerl.engine.load import Loaded, load
 from purerl.engine.population import keys
 from purerl.engine.programs import (
@@ -23,6 +24,7 @@ from purerl.engine.programs import (
     evaluate_program,
     longest_episode,
 )
+from purerl.engine.record import alone_on
 from purerl.engine.result import swept_values
 from purerl.errors import UsageError, positive
 from purerl.flags import command, parse_flags
@@ -54,9 +56,10 @@ def evaluate(
     """Evaluate the policies of a checkpoint, as training evaluates them.
 
     The randomness is a function of member and step, of the stream that training evaluates with:
-    with the same `episodes` and all members, the numbers are those of training, bit for bit; except
-    right after a selection of population-based training, where a checkpoint holds the members that
-    replaced the worst.
+    with the same `episodes` and all members, the numbers are those of training, bit for bit, if XLA
+    has as many threads (`python -m purerl.evaluate` sees to it: decision 13); except right after a
+    selection of population-based training, where a checkpoint holds the members that replaced the
+    worst.
 
     Args:
       run_dir: what `train` wrote.
@@ -120,6 +123,8 @@ def _evaluate(argv: list[str]) -> None:
     about = "Evaluate the policies of a run, greedy and sampled."
     flags = parse_flags(Flags, argv, about, prog="python -m purerl.evaluate")
     positive("episodes", flags.episodes)
+    if alone := alone_on(flags.run_dir):
+        use_cores(alone)  # as many threads as in training, on which rounding may depend
     loaded = load(flags.run_dir, flags.step)
     members = choose_members(loaded, None if flags.members == "all" else flags.members)
     _report(loaded, members, evaluate_members(loaded, members, flags.episodes))

@@ -19,7 +19,7 @@ from purerl.configurations import Group, as_flags, expand
 from purerl.engine import Result, RunError, hosts, population, train
 from purerl.engine.directory import note, prepare, quoted
 from purerl.engine.display import say, show_sweep
-from purerl.engine.record import CONFIG, describe, read_config
+from purerl.engine.record import CONFIG, alone_on, describe, read_config
 from purerl.engine.report import combine, together
 from purerl.engine.train import planned
 from purerl.envs import Environment
@@ -140,19 +140,14 @@ def _start(argv: list[str], default_env: str) -> None:
 
 def _alone_on(argv: list[str], default_env: str) -> str | None:
     """The environment's name, if flags or the run that is resumed say that one member trains."""
-    several = {"--sweep", "--devices", "--data-parallel", "--distributed"}
-    if hosts.in_cluster() or several & {w.partition("=")[0].replace("_", "-") for w in argv}:
+    flags = {word.partition("=")[0].replace("_", "-") for word in argv}
+    one = all(flag_value(argv, name) in (None, "1") for name in ("--devices", "--data-parallel"))
+    if not one or hosts.in_cluster() or flags & {"--sweep", "--distributed"}:
         return None
-    resumed = flag_value(argv, "--resume")
-    if resumed is None:
-        lone = flag_value(argv, "--seeds") in (None, "1")
-        return flag_value(argv, "--env") or default_env if lone else None
-    try:
-        run = read_config(Path(resumed))
-    except UsageError:
-        return None  # said when the run is opened
-    lone = len(run["seeds"]) == 1 and not run.get("sweep") and run.get("data_parallel", 1) == 1
-    return run["env"]["name"] if lone else None
+    if resumed := flag_value(argv, "--resume"):
+        return alone_on(Path(resumed))
+    lone = flag_value(argv, "--seeds") in (None, "1")
+    return flag_value(argv, "--env") or default_env if lone else None
 
 
 def _train(

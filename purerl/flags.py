@@ -60,7 +60,8 @@ class RunFlags:
     pbt: bool = False
     """Population-based training: at evaluations, the worst go on from varied copies of the best."""
     devices: int | None = None
-    """Devices to use; by default all that find work, and on a CPU one for each core."""
+    """Devices to use; by default all that find work, and on a CPU one for each core, or one
+    for a member alone."""
     data_parallel: int | Literal["all"] = 1
     """Devices that share the environments of each member; all of them, without a number."""
     population_batch: int | None = None

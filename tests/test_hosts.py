@@ -199,12 +199,17 @@ def test_clusters_are_recognised(variables, several, monkeypatch):
         ("--env gymnax/Acrobot-v1", 1, "3"),
         ("--seeds 2", 4, None),
         ("--sweep clip=0.1,0.2", 4, None),
+        ("--devices 1 --data-parallel=1", 1, "3"),
         ("--devices 2", 4, None),
+        ("--distributed", 4, None),
         ("--data_parallel=2", 4, None),
         ("--env Breakout-MinAtar", 4, None),  # PPO's convolutions gain from a second thread
         ("--resume {lone}", 1, "3"),
         ("--resume {several}", 4, None),
         ("--resume {split}", 4, None),
+        ("--resume {swept}", 4, None),
+        ("--resume {broken}", 4, None),
+        ("--resume {lone} --devices 2", 4, None),
         ("--resume {images}", 4, None),
         ("--resume {none}", 4, None),
     ],
@@ -214,15 +219,24 @@ def test_a_member_alone_has_one_device_and_leaves_a_core_to_its_caller(
 ):
     whole = {"agent": "ppo", "env": {"name": "gymnax/CartPole-v1"}, "config": {}, "hparams": {}}
     whole |= {"seeds": [0], "versions": {}, "total_steps": 1, "sweep": [], "data_parallel": 1}
-    runs = {"lone": {}, "several": {"seeds": [0, 1]}, "split": {"data_parallel": 2}, "images":
-            {"env": {"name": "gymnax/Asterix-MinAtar"}}}  # fmt: skip
+    runs: dict[str, dict] = {
+        "lone": {},
+        "several": {"seeds": [0, 1]},
+        "split": {"data_parallel": 2},
+        "swept": {"sweep": ["num_envs=8,16"]},
+        "broken": {"seeds": 5},
+        "images": {"env": {"name": "gymnax/Asterix-MinAtar"}},
+    }
     for name, own in runs.items():
         (tmp_path / name).mkdir()
         (tmp_path / name / "config.json").write_text(json.dumps(whole | own))
     monkeypatch.delenv("JAX_NUM_CPU_DEVICES", raising=False)
     monkeypatch.setenv("XLA_FLAGS", "")
     monkeypatch.setenv("NPROC", "")  # so that it is as it was afterwards
+    monkeypatch.setenv("PJRT_NPROC", "")
     monkeypatch.delenv("NPROC")
+    monkeypatch.delenv("PJRT_NPROC")
+    monkeypatch.setattr(hosts, "initialize", lambda *_: None)
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: range(4), raising=False)
     given = {}
     update = lambda config, name, value: given.update({name: value})
@@ -230,7 +244,7 @@ def test_a_member_alone_has_one_device_and_leaves_a_core_to_its_caller(
     paths = {name: tmp_path / name for name in [*runs, "none"]}
     experiment._start(words.format(**paths).split(), "gymnax/CartPole-v1")
     assert given == {"jax_num_cpu_devices": devices}
-    assert os.environ.get("NPROC") == threads
+    assert os.environ.get("PJRT_NPROC") == threads
 
 
 def test_what_a_user_says_of_threads_and_devices_is_kept(monkeypatch):
@@ -243,9 +257,28 @@ def test_what_a_user_says_of_threads_and_devices_is_kept(monkeypatch):
     hosts.use_cores(alone_on="gymnax/CartPole-v1")
     assert os.environ["NPROC"] == "7"
     assert given == {"jax_num_cpu_devices": 1}
+    assert "PJRT_NPROC" not in os.environ
+    given.clear()
     monkeypatch.setenv("JAX_NUM_CPU_DEVICES", "3")
     hosts.use_cores(alone_on="gymnax/CartPole-v1")
-    assert given == {"jax_num_cpu_devices": 1}  # as before: nothing was asked of JAX
+    assert given == {}
+
+
+def test_xla_has_a_thread_fewer_than_there_are_cores():
+    code = (
+        "import os; os.sched_getaffinity = lambda _: range(4)\n"
+        "import jax; from purerl.engine import hosts\n"
+        "hosts.use_cores(alone_on='gymnax/CartPole-v1'); jax.devices()\n"
+        "tasks = '/proc/self/task'\n"
+        "names = [open(f'{tasks}/{task}/comm').read() for task in os.listdir(tasks)]\n"
+        "print(jax.device_count(), sum('XLAEigen' in name for name in names))"
+    )
+    left = ("NPROC", "PJRT_NPROC", "JAX_NUM_CPU_DEVICES", "XLA_FLAGS")
+    env = {k: v for k, v in os.environ.items() if k not in left} | {"JAX_PLATFORMS": "cpu"}
+    out = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", code], env=env, capture_output=True, check=True
+    )
+    assert out.stdout.split() == [b"1", b"3"]
 
 
 def test_a_cluster_needs_no_flags(monkeypatch):

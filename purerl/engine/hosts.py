@@ -110,13 +110,13 @@ def use_cores(alone_on: str | None = None) -> None:
     if "JAX_NUM_CPU_DEVICES" in os.environ or flag in os.environ.get("XLA_FLAGS", ""):
         return
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    cores = cores or 1
+    # Images are the exception: PPO's convolutions gain from every thread (decision 13).
+    alone = alone_on is not None and "MinAtar" not in alone_on
     with contextlib.suppress(RuntimeError):  # JAX is in use already, and keeps what it has
-        cores = cores or 1
-        # Images are the exception: PPO's convolutions on two cores gain more from both.
-        if alone_on is not None and "MinAtar" not in alone_on:
-            os.environ.setdefault("NPROC", str(max(1, cores - 1)))
-            cores = 1
-        jax.config.update("jax_num_cpu_devices", cores)
+        jax.config.update("jax_num_cpu_devices", 1 if alone else cores)
+        if alone and not {"NPROC", "PJRT_NPROC"} & os.environ.keys():  # XLA reads both
+            os.environ["PJRT_NPROC"] = str(max(1, cores - 1))
 
 
 def in_cluster() -> bool:

@@ -103,9 +103,24 @@ def read_config(run_dir: Path) -> dict[str, Any]:
         config = json.loads((run_dir / CONFIG).read_text())
     except (OSError, ValueError) as error:
         raise UsageError(f"run_dir={str(run_dir)!r}: is no run ({CONFIG}: {error})") from None
-    if not isinstance(config, dict) or not config.keys() >= NEEDED:
+    whole = isinstance(config, dict) and config.keys() >= NEEDED
+    if not whole or not isinstance(config["seeds"], list) or not _names(config["env"]):
         raise UsageError(f"run_dir={str(run_dir)!r}: is no run ({CONFIG}: describes none)")
     return config
+
+
+def _names(env: Any) -> bool:
+    return isinstance(env, dict) and isinstance(env.get("name"), str)
+
+
+def alone_on(run_dir: Path) -> str | None:
+    """The environment's name, if a run is of one member that trains alone on one device."""
+    try:
+        run = read_config(run_dir)
+    except UsageError:
+        return None  # said when the run is opened
+    lone = len(run["seeds"]) == 1 and not run.get("sweep") and run.get("data_parallel", 1) == 1
+    return run["env"]["name"] if lone else None
 
 
 def sweep_of(run_dir: Path) -> Path | None:

@@ -7,6 +7,7 @@ import pytest
 from benchmarks import subjects
 from benchmarks.__main__ import COMMANDS, main
 from benchmarks.records import ROOT
+from purerl.errors import UsageError
 from purerl.presets import PRESETS
 
 
@@ -74,10 +75,20 @@ def test_a_tuned_agent_has_the_settings_of_its_preset():
     assert (made.hparams.discount, made.config.num_epochs) == (pytest.approx(0.95), 8)
 
 
-def test_what_sac_is_compared_with_runs():
-    """Its update is a benchmark's own, so no other test would see that the engine refuses it."""
-    from benchmarks.off_policy import sac_products
+def test_sac_and_its_limit_are_timed_in_turn_each_in_its_process():
+    """The limit's update is the benchmark's own: no other test sees whether the engine takes it."""
+    from benchmarks.off_policy import beside
 
-    call, steps = sac_products(1, 4)
-    assert steps >= 4
-    assert int(call()["frozen"][0]) == -1
+    row = beside(None, 2, dict.fromkeys(("purerl-sac", "products-sac"), (1, 64)))
+    assert row["steps"] == {"purerl": 64, "products": 64}
+    assert [len(row["seconds"][side]) for side in ("purerl", "products")] == [2, 2]
+    median = sum(row["seconds"]["purerl"]) / 2
+    assert row["purerl_steps_per_second"] == pytest.approx(64 / median, rel=0.01)
+
+
+def test_a_side_that_does_not_start_is_one_line(capfd):
+    from benchmarks.off_policy import beside
+
+    with pytest.raises(UsageError, match="rejax-sac: ended before it was timed"):
+        beside(ROOT / "nothing", 1, {"rejax-sac": (1, 64)})
+    assert "no src/rejax" in capfd.readouterr().err

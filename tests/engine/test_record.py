@@ -15,6 +15,7 @@ from purerl.engine.record import (
     CONFIG,
     METRICS,
     MetricsFile,
+    alone_on,
     describe,
     differences,
     hparams_of,
@@ -88,13 +89,20 @@ def test_differences_name_the_field(agent):
     assert differences(aged, one) == []
 
 
-@pytest.mark.parametrize("content", [None, "", "{half", "[1]", "{}"])
+WHOLE = {"agent": "ppo", "env": {"name": "probe/value"}, "config": {}, "hparams": {}, "seeds": [0]}
+NO_SEEDS, NO_NAME = json.dumps(WHOLE | {"seeds": 5}), json.dumps(WHOLE | {"env": {"name": 5}})
+
+
+@pytest.mark.parametrize("content", [None, "", "{half", "[1]", "{}", NO_SEEDS, NO_NAME])
 def test_a_directory_that_is_no_run(tmp_path, content):
     if content is not None:
         (tmp_path / CONFIG).write_text(content)
     with pytest.raises(UsageError, match=r"is no run \(config.json") as caught:
         read_config(tmp_path)
     assert "\n" not in str(caught.value)
+    assert alone_on(tmp_path) is None
+    (tmp_path / CONFIG).write_text(json.dumps(WHOLE))
+    assert alone_on(tmp_path) == "probe/value"
 
 
 MEMBERS = population(toys.HParams(rate=[0.5, 0.25], env_params={"bonus": 1.5}), [7, 9])
