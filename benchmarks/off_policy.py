@@ -255,7 +255,7 @@ def serve(name: str, members: int, *numbers: int) -> None:
 def served(checkout: Path | None, name: str, numbers: tuple[int, ...]) -> Iterator[Timed]:
     """A call in a process of its own, whose seconds it returns, and how many steps it makes."""
     words = [sys.executable, "-m", "benchmarks", "off_policy", "--serve", name, *map(str, numbers)]
-    words += ["--rejax", str(checkout)] if checkout else []
+    words += ["--rejax", str(checkout.resolve())] if checkout else []
     pipe = subprocess.PIPE
     with subprocess.Popen(words, cwd=ROOT, text=True, stdin=pipe, stdout=pipe) as child:
         assert child.stdin

@@ -111,6 +111,19 @@ def starts(results: Results) -> list[str]:
     return rows
 
 
+def measured(results: Results) -> list[str]:
+    """When, on what and of which tree the rows above are."""
+    lines = []
+    for machine, entries in results.items():
+        found = {
+            f"{row['date']} on {row.get('processor') or 'a processor not noted'}, "
+            f"commit {row.get('commit') or 'not noted'}"
+            for row in entries.values()
+        }
+        lines += ["", f"{machine}, measured: {'; '.join(sorted(found))}."]
+    return lines
+
+
 def memory(results: Results) -> list[str]:
     """One row a machine, task and length."""
     rows = [
@@ -461,8 +474,9 @@ def page() -> str:
         "",
         "`python -m benchmarks learning` runs these commands. Greedy evaluation at the end of",
         "training; interquartile mean over seeds with its 95 % bootstrap interval. On brax's",
-        "inverted pendulum SAC and DDPG hold each action for four of its steps, so that 25,000",
-        "are 100,000 of those. `commit` is the tree that was run, with `+changes` if it had more.",
+        "inverted pendulum SAC, TD3 and DDPG hold each action for four of its steps, so that",
+        "25,000 are 100,000 of those. `commit` is the tree that was run, with `+changes` if it had",
+        "more.",
         "",
         *by_machine(read("learning")),
         "",
@@ -475,9 +489,10 @@ def page() -> str:
         "`python -m benchmarks throughput --purejaxrl DIR`: PPO on CartPole, 64 environments x 128",
         "steps, 4 epochs x 4 minibatches, 64-64 tanh networks; in turn in one process, medians.",
         "`--agent` and `--env` measure any other, with its tuned settings and a device for each",
-        "core, as in experiments.",
+        "core, as in experiments with several members.",
         "",
         *throughput(read("throughput")),
+        *measured(read("throughput")),
         "",
         "## Starts",
         "",
@@ -485,6 +500,7 @@ def page() -> str:
         "a process of its own.",
         "",
         *starts(read("compile")),
+        *measured(read("compile")),
         "",
         "## Memory",
         "",
@@ -494,18 +510,20 @@ def page() -> str:
         "",
         "## Scaling",
         "",
-        "`python -m benchmarks scaling`: the same PPO. Here, as in experiments, each of a CPU's",
-        "cores is a device, where under Speed one device has them all. 8 devices are forced on two",
-        "cores (`JAX_NUM_CPU_DEVICES=8`).",
+        "`python -m benchmarks scaling`: the same PPO. Here, as in experiments with several",
+        "members, each of a CPU's cores is a device, where under Speed one device has them all.",
+        "8 devices are forced on two cores (`JAX_NUM_CPU_DEVICES=8`).",
         "",
         *pictures("scaling.png", "steps/s and memory over members and devices"),
         *scaling(read("scaling")),
+        *measured(read("scaling")),
         "",
         "## Replay",
         "",
         "`python -m benchmarks off_policy --rejax DIR`: DQN on CartPole, 10 environments and a",
         "gradient step of 128 rows for every step of them, double, 64-64 networks with swish; SAC",
-        "with the same networks; in turn, each side in a process of its own, medians.",
+        "with the same networks; in turn, each side in a process of its own unless it says",
+        "otherwise below, medians.",
         "",
         *off_policy(read("off_policy")),
         "",

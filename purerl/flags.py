@@ -203,7 +203,9 @@ def _of_run(algorithm: ModuleType, suite: str, path: Path):
         raise UsageError(f"resume={str(path)!r}: is a group of a sweep; --resume {sweep}")
     try:
         return _settings_of(algorithm, suite, stored)
-    except (AttributeError, KeyError, TypeError) as error:  # of a version with other settings
+    except UsageError:
+        raise
+    except (AttributeError, KeyError, TypeError, ValueError) as error:  # of another version
         reason = " ".join(f"{type(error).__name__}: {error}".split())
         raise UsageError(f"resume={str(path)!r}: is of another version ({reason})") from None
 

@@ -217,6 +217,11 @@ def test_an_algorithm_of_a_notebook_is_loaded_with_its_agent(tmp_path):
     agent, path = toys.make(), tmp_path / "run"
     purerl.train(agent, 60, run_dir=path)
     config = path / "config.json"
+    whole = json.loads(config.read_text())
+    config.write_text(json.dumps(whole | {"hparams": whole["hparams"] | {"rate": "fast"}}))
+    with pytest.raises(UsageError, match=r"its config.json cannot tell .*\(ValueError: could not"):
+        purerl.load(path)
+    config.write_text(json.dumps(whole))
     config.write_text(config.read_text().replace('"agent": "toys"', '"agent": "nowhere"'))
     with pytest.raises(
         UsageError,

@@ -316,6 +316,7 @@ def test_a_run_of_another_version_is_one_line(tmp_path, capsys, nothing_compiles
     for changed in (
         stored | {"config": stored["config"] | {"gone": 1}},
         stored | {"hparams": stored["hparams"] | {"gone": 1.0}},
+        stored | {"hparams": stored["hparams"] | {"learning_rate": "abc"}},
         {k: v for k, v in stored.items() if k != "log_every"},
     ):
         path.write_text(json.dumps(changed))

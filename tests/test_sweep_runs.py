@@ -18,6 +18,7 @@ import numpy as np
 import pytest
 from laws import changed
 
+import purerl
 from purerl import UsageError
 from purerl.agents import ppo
 from purerl.engine import memory
@@ -173,6 +174,8 @@ def test_a_sweep_of_groups_is_resumed(grouped, tmp_path, capsys):
         assert (path / name).read_bytes() == (grouped / name).read_bytes()
     assert main(*PPO, ["--resume", str(path), "--seeds", "3"]) == 2
     assert "is another configuration: seeds=[0, 1, 2] where" in capsys.readouterr().err
+    with pytest.raises(UsageError, match=r"^run_dir='.*run': is a sweep of 2 runs, not one$"):
+        purerl.train(load(path / "num_envs=8").agent, STEPS, run_dir=path, resume=True)
 
 
 def test_a_group_is_resumed_with_its_sweep(grouped, capsys):

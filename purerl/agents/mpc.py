@@ -84,7 +84,7 @@ class Learner:
       params: an Ensemble.
       opt_state: of Adam.
       inputs: statistics [O + A] of what was learnt from.
-      outputs: statistics [O + 1], likewise.
+      outputs: statistics [O + 1], likewise; where an episode ended, of no change.
       settings: the HParams, with the environment's parameters that the true model simulates.
     """
 

@@ -166,7 +166,8 @@ def loss(
             latent, reward = model.dynamics(params, latent, action[k - 1])
             reward_loss = of(now.reward_mask, cross_entropy(reward, code(now.reward)))
         logits, value = model.predict(params, latent)
-        errors = errors if k else jnp.abs(two_hot.decode(value, atoms) - now.value)
+        wanted = jnp.clip(now.value, config.v_min, config.v_max)  # as is learnt
+        errors = errors if k else jnp.abs(two_hot.decode(value, atoms) - wanted)
         value_loss = of(now.value_mask, cross_entropy(value, code(now.value)))
         policy_loss = of(now.policy_mask, cross_entropy(logits, now.weights))
         losses = jnp.stack([reward_loss, value_loss, policy_loss])

@@ -66,7 +66,10 @@ class HParams(NamedTuple):
 
 @pytree
 class Learner:
-    """Parameters, Adam's state, and running statistics (frozen while a batch is used)."""
+    """Parameters, Adam's state, and running statistics.
+
+    Those of observations stay while a batch is used; those of returns have it in them already.
+    """
 
     params: Any
     opt_state: optax.OptState

@@ -95,7 +95,7 @@ class Draw(NamedTuple):
     following: jax.Array  # [N, A] standard normal, for the next actions
     fresh: jax.Array  # [N, A] likewise, for those of the actor's loss
     chosen: jax.Array  # [E] whose ranks choose the critics of the target
-    key: Key  # for dropout
+    keys: Key  # [3] for dropout: of the target, of the critics' loss, of the actor's
 
 
 class Chance(NamedTuple):
@@ -119,7 +119,7 @@ def backup(
 ) -> jax.Array:  # fmt: skip
     """float32 [N]: r + gamma (min Q'(s', a') - temperature log pi(a' | s')) (eq. 3 and 5)."""
     action, log_prob = sample(actor, params.actor, batch.next_obs, draw.following)
-    dropout = (draw.key,) if config.dropout else ()
+    dropout = (draw.keys[0],) if config.dropout else ()
     value = critics.apply(target, batch.next_obs, action, *dropout)
     if config.target_critics < config.num_critics:
         rank = (draw.chosen.reshape(-1, 1) > draw.chosen.reshape(1, -1)).sum(1)
@@ -132,7 +132,7 @@ def critic_loss(
     params: Any, goal: jax.Array, batch: Transitions, critics: Network, config: Config, draw: Draw
 ):
     """Half the squared error of every critic, summed over them (eq. 5) -> (scalar, their mean)."""
-    dropout = (jax.random.fold_in(draw.key, 1),) if config.dropout else ()
+    dropout = (draw.keys[1],) if config.dropout else ()
     value = critics.apply(params, batch.obs, batch.action, *dropout)
     return 0.5 * jnp.square(value - goal.reshape(1, -1)).mean(1).sum(), value.mean()
 
@@ -143,7 +143,7 @@ def actor_loss(
 ):  # fmt: skip
     """temperature log pi(a | s) - Q(s, a) for fresh a (eq. 7) -> (scalar, mean of log pi)."""
     action, log_prob = sample(actor, policy, obs, draw.fresh)
-    dropout = (jax.random.fold_in(draw.key, 2),) if config.dropout else ()
+    dropout = (draw.keys[2],) if config.dropout else ()
     value = critics.apply(params.critics, obs, action, *dropout)
     value = value.min(0) if config.actor_values == "min" else value.mean(0)
     temperature = jnp.exp(params.log_temperature)
@@ -228,7 +228,7 @@ def _make(env: Environment, config: Config) -> Agent:
         )  # fmt: skip
         noise = jax.random.normal(noise_key, (2, *updates, config.batch_size, size))
         chosen = jax.random.uniform(chosen_key, (*updates, config.num_critics))
-        draws = Draw(noise[0], noise[1], chosen, jax.random.split(dropout_key, updates))
+        draws = Draw(noise[0], noise[1], chosen, jax.random.split(dropout_key, (*updates, 3)))
         return restart, Chance(steps, jax.random.bits(rows_key, (config.num_rounds, rows)), draws)
 
     def live(drawn: Chance, number, learner: Learner, experience: Experience, restart, hparams):

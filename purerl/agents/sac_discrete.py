@@ -4,7 +4,7 @@ Christodoulou 2019, https://arxiv.org/abs/1910.07207, algorithm 1: expectations 
 take the place of samples (eq. 10 to 12).
 
 Departures: time limits bootstrap from the true final observation; several environments at once;
-the temperature is learnt as a logarithm.
+the temperature is learnt as a logarithm; the entropy wanted is by default 0.3 log A, there 0.98.
 Axes: B environments, R rounds of K steps, N rows of a batch, U gradient steps,
 A actions, E = 2 critics.
 """
@@ -111,7 +111,7 @@ def backup(params: Params, target: Any, batch: Transitions, q: QFunction) -> jax
 def loss(
     params: Params, goal: jax.Array, batch: Transitions, q: QFunction, target_entropy: jax.Array
 ):
-    """Losses of critics (eq. 3), actor (eq. 12) and temperature (eq. 11) -> (scalar, metrics).
+    """Losses of critics (as SAC), actor (eq. 12) and temperature (eq. 11) -> (scalar, metrics).
 
     One sum, as no two of them share a parameter that both would change.
     """

@@ -10,8 +10,6 @@ import numpy as np
 
 from purerl.errors import UsageError
 
-BEFORE = "without its directory, the one before it is the newest"
-
 
 class Checkpoints:
     """The checkpoints of one run directory, named by iteration.
@@ -96,7 +94,7 @@ def saved_rows(checkpointer: Any, step: int) -> int:
     try:
         return int(checkpointer.metadata(step).custom_metadata["rows"])
     except (LookupError, OSError, TypeError, ValueError) as error:
-        raise _damaged(step, error) from None
+        raise _unread(checkpointer, step, error) from None
 
 
 def load_state(checkpointer: Any, step: int, like: Any, shardings: Any = None) -> Any:
@@ -114,14 +112,28 @@ def load_state(checkpointer: Any, step: int, like: Any, shardings: Any = None) -
         return checkpointer.load(step, jax.tree.map(spread, like, shardings))
     except (LookupError, ValueError):  # Orbax says the same of both, over many lines
         said = "holds another state than the agent has here (of another version?), or is damaged"
-        raise UsageError(f"the checkpoint of iteration {step} {said}; {BEFORE}") from None
+        without = _without(checkpointer, step)
+        raise UsageError(f"the checkpoint of iteration {step} {said}{without}") from None
     except Exception as error:  # Orbax raises that itself, where an array cannot be read
-        raise _damaged(step, error) from None
+        if isinstance(error, jax.errors.JaxRuntimeError) and jax.process_count() > 1:
+            raise  # another process is gone
+        raise _unread(checkpointer, step, error) from None
 
 
-def _damaged(step: int, error: Exception) -> UsageError:
+def _unread(checkpointer: Any, step: int, error: Exception) -> UsageError:
     reason = " ".join(str(error).split())[:160] or type(error).__name__
-    return UsageError(f"the checkpoint of iteration {step} cannot be read ({reason}); {BEFORE}")
+    # A full memory, a disk that does not answer: the checkpoint may be good.
+    elsewhere = isinstance(error, OSError | MemoryError | jax.errors.JaxRuntimeError)
+    missing = isinstance(error, FileNotFoundError | IsADirectoryError | NotADirectoryError)
+    without = _without(checkpointer, step) if missing or not elsewhere else ""
+    return UsageError(f"the checkpoint of iteration {step} cannot be read ({reason}){without}")
+
+
+def _without(checkpointer: Any, step: int) -> str:
+    """How to go on from the one before it, if there is one."""
+    before = [int(one.step) for one in checkpointer.checkpoints if one.step < step]
+    where = Path(checkpointer.directory) / str(step)
+    return f"; with {where} moved elsewhere, that of {max(before)} is the newest" if before else ""
 
 
 def _to_host(x: jax.Array) -> Any:

@@ -4,6 +4,7 @@ import contextlib
 import os
 import sys
 import time
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from purerl.engine.result import Result
 
 WIDE = 200  # columns that a table may take where there is no terminal
+PACKAGE = str(Path(__file__).parents[1])
 PLAIN_SECONDS = 10.0  # between progress lines where there is no terminal
 
 
@@ -102,6 +104,13 @@ class Display:
     def note(self, text: str) -> None:
         """Something the user should know now."""
         self._print(escape(text))
+
+    def warn(self, text: str) -> None:
+        """Something the user must know, so a warning where nothing is printed."""
+        if self._console.quiet:
+            warnings.warn(text, skip_file_prefixes=(PACKAGE,))
+        else:
+            self.note(text)
 
     def result(self, result: "Result") -> None:
         """The closing table."""

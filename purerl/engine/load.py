@@ -88,7 +88,7 @@ def load(run_dir: str | Path, step: int | None = None, agent: Agent | None = Non
         agent = agent or rebuild(config)
         members = _members(config, hparams)
         unit, saved_unit = agent.steps_per_update, config["steps_per_update"]
-    except (AttributeError, ImportError, KeyError, TypeError, UsageError) as error:
+    except (AttributeError, ImportError, KeyError, TypeError, ValueError) as error:
         kind = "" if isinstance(error, UsageError) else f"{type(error).__name__}: "
         reason = " ".join(f"{kind}{error}".split())
         said = f"run_dir={str(path)!r}: its {CONFIG} cannot tell how to make its agent ({reason})"

@@ -143,10 +143,10 @@ class Run:
             self._cohort.restore(checkpoints, newest)
             step = newest
             self._display.note(f"resumed at step {step * self._unit:,}")
-        elif self._path and (self._path / RESULT).exists():
+        elif self._path and self._had_checkpoints():
             raise UsageError(f"resume={str(self._path)!r}: has no checkpoint to go on from")
         elif self._path and (self._path / METRICS).exists():
-            self._display.note("no checkpoint is there yet: from the beginning")
+            self._display.warn("no checkpoint is there yet: from the beginning")
         if self._path and hosts.first():
             file = MetricsFile(self._path, self._cohort.population)
             file.start(step * self._unit)
@@ -170,14 +170,24 @@ class Run:
                 self._checkpoints.wait()
             raise
 
+    def _had_checkpoints(self) -> bool:
+        """Whether the run came so far that there was one: the second waits for the first."""
+        assert self._path is not None
+        second = 2 * self._plan.checkpoint_every * self._unit
+        logged = self._logged(self._path, "episode/return")
+        return (self._path / RESULT).exists() or any(step > second for step in logged)
+
     def _scored(self, step: int) -> bool:
         """Whether metrics.csv has an evaluation at `step`: not where evaluating failed."""
-        if self._path is None:
-            return False
+        return bool(self._path) and step * self._unit in self._logged(self._path, "eval/return")
+
+    @staticmethod
+    def _logged(path: Path, metric: str) -> np.ndarray:
+        """The environment steps [P] at which metrics.csv has it."""
         try:
-            return step * self._unit in read_metric(self._path, "eval/return")[0]
+            return read_metric(path, metric)[0]
         except UsageError:
-            return False
+            return np.array([], int)
 
     def _last(self, step: int, asked: bool) -> bool:
         return asked or step == self._plan.updates

@@ -104,7 +104,7 @@ def read_config(run_dir: Path) -> dict[str, Any]:
     except (OSError, ValueError) as error:
         raise UsageError(f"run_dir={str(run_dir)!r}: is no run ({CONFIG}: {error})") from None
     whole = isinstance(config, dict) and config.keys() >= NEEDED
-    if not whole or not isinstance(config["seeds"], list) or not _names(config["env"]):
+    if not (whole and _seeds(config["seeds"]) and _names(config["env"]) and _keeps(config)):
         raise UsageError(f"run_dir={str(run_dir)!r}: is no run ({CONFIG}: describes none)")
     return config
 
@@ -113,13 +113,22 @@ def _names(env: Any) -> bool:
     return isinstance(env, dict) and isinstance(env.get("name"), str)
 
 
+def _seeds(seeds: Any) -> bool:
+    return isinstance(seeds, list) and all(type(x) is int and 0 <= x < 2**32 for x in seeds)
+
+
+def _keeps(config: Any) -> bool:
+    return config.get("keep", "all") == "all" or type(config["keep"]) is int
+
+
 def alone_on(run_dir: Path) -> str | None:
-    """The environment's name, if a run is of one member that trains alone on one device."""
+    """The environment's name, if an experiment trained one member there, alone on one device."""
     try:
         run = read_config(run_dir)
     except UsageError:
         return None  # said when the run is opened
-    lone = len(run["seeds"]) == 1 and not run.get("sweep") and run.get("data_parallel", 1) == 1
+    # Only experiments note their sweep; with `purerl.train` JAX has what its caller gave it.
+    lone = len(run["seeds"]) == 1 and run.get("sweep") == [] and run.get("data_parallel", 1) == 1
     return run["env"]["name"] if lone else None
 
 

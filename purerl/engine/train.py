@@ -190,6 +190,8 @@ def train(
     if path is None and resume:
         raise UsageError("run_dir=None: resume needs a run directory")
     before = read_config(path) if path and resume else {}
+    if groups := before.get("groups"):
+        raise UsageError(f"run_dir={str(path)!r}: is a sweep of {len(groups)} runs, not one")
     if keep is ...:
         kept = before.get("keep", 2)
         keep = None if kept == "all" else int(kept)
@@ -237,12 +239,12 @@ def train(
             if resume:
                 note(path, keep=settings["keep"])
                 if other := note_versions(path, settings["versions"]):
-                    display.note(f"begun with {other}, whose numbers may differ")
+                    display.warn(f"begun with {other}, whose numbers may differ")
         for logger in loggers:
             if isinstance(logger, str):
                 assert path is not None  # as check_loggers saw
                 logger = open_logger(logger, path, settings, told)
-            outputs.append(Careful(logger, display.note))
+            outputs.append(Careful(logger, display.warn))
 
     enable_cache()
     limit = longest_episode(agent.env)

@@ -84,7 +84,7 @@ def n_step(
 
     The sum stops with the first step that ends an episode, m of n. What follows counts
     gamma^m (1 - terminated_m), also where the episode was truncated (Hessel et al. 2018,
-    https://arxiv.org/abs/1710.02298, eq. 1, with time limits as in Pardo et al. 2018).
+    https://arxiv.org/abs/1710.02298, multi-step learning; time limits as in Pardo et al. 2018).
 
     Args:
       reward: [n, ...].

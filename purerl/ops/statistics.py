@@ -22,7 +22,7 @@ class Running:
 
 
 def init(shape: tuple[int, ...] = ()) -> Running:
-    """Nothing seen yet: mean 0 and variance 1, so that `normalize` changes nothing."""
+    """Nothing seen yet: mean 0 and variance 1, so that `normalize` only clips."""
     return Running(jnp.zeros(shape), jnp.ones(shape), jnp.float32(0.0))
 
 

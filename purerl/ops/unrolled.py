@@ -35,7 +35,7 @@ def targets(
     reward: jax.Array, terminated: jax.Array, truncated: jax.Array, weights: jax.Array,
     next_value: jax.Array, n: int, discount: jax.Array | float,
 ) -> Targets:  # fmt: skip
-    """Targets of sequences (Schrittwieser et al. 2020, eq. 4 and appendix G).
+    """Targets of sequences (Schrittwieser et al. 2020, section 3 and appendix G).
 
     Args:
       reward: [K + n, N].

@@ -193,7 +193,7 @@ def sequences(ring: Ring, index: Index, length: int) -> Steps:
 
 
 def transitions(ring: Ring, index: Index, n: int, discount: jax.Array | float) -> Transitions:
-    """The n-step transition from each of `index` on (Sutton 1988; as in Rainbow, eq. 1)."""
+    """The n-step transition from each of `index` on (Sutton 1988; as in Rainbow)."""
     rows = _rows(ring, index, n + 1)
     steps: Steps = ring.layout.unpack(rows)
     by_time = lambda x: jnp.swapaxes(x[:, :n], 0, 1)

@@ -249,6 +249,11 @@ def test_each_error_counts_by_its_weight_where_it_has_a_meaning():
     assert total == pytest.approx(sums["reward"] + 0.5 * sums["value"] + sums["policy"], rel=1e-5)
     wanted = np.abs(two_hot.decode(values[0], support) - goal.value[0])
     np.testing.assert_allclose(errors, wanted, rtol=1e-5)
+    # Beyond the support the end of it is learnt, and once it is, nothing is left to draw it for.
+    beyond = goal._replace(value=goal.value + 100.0)
+    _, (errors, _) = muzero.loss((), jnp.zeros(rows), action, beyond, model, config, hparams)
+    wanted = np.abs(two_hot.decode(values[0], support) - config.v_max)
+    np.testing.assert_allclose(errors, wanted, rtol=1e-5)
 
 
 @pytest.mark.parametrize(("limit", "some"), [(0.5, True), (2.0, False)])

@@ -57,7 +57,8 @@ def learner(actor, critic, temperature=0.5):
 def draws(rows=32, number=2):
     keys = jax.random.split(jax.random.key(7), 3)
     noise = jax.random.normal(keys[0], (2, rows, 2))
-    return sac.Draw(noise[0], noise[1], jax.random.uniform(keys[1], (number,)), keys[2])
+    chosen = jax.random.uniform(keys[1], (number,))
+    return sac.Draw(noise[0], noise[1], chosen, jax.random.split(keys[2], 3))
 
 
 # --- SAC

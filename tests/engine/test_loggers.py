@@ -214,6 +214,10 @@ def test_a_logger_that_fails_ends_its_logging_and_not_the_run(tmp_path, capsys):
     assert failing.closed == 1
     said = "Failing logs no further (ConnectionError: no route to host)"
     assert capsys.readouterr().out.count(said) == 1
+    with pytest.warns(UserWarning, match="logs no further") as heard:  # where nothing is printed
+        train(agent, 6 * unit, log_every=unit, loggers=[Failing()])
+    assert [str(one.message) for one in heard] == [said]
+    assert heard[0].filename == __file__
 
 
 def test_tensorboard_does_not_wait_for_a_thread_that_has_ended(tmp_path):

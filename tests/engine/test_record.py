@@ -90,10 +90,12 @@ def test_differences_name_the_field(agent):
 
 
 WHOLE = {"agent": "ppo", "env": {"name": "probe/value"}, "config": {}, "hparams": {}, "seeds": [0]}
-NO_SEEDS, NO_NAME = json.dumps(WHOLE | {"seeds": 5}), json.dumps(WHOLE | {"env": {"name": 5}})
+WRONG = {"seeds": 5}, {"seeds": ["a"]}, {"seeds": [-1]}, {"env": {"name": 5}}, {"keep": "many"}
 
 
-@pytest.mark.parametrize("content", [None, "", "{half", "[1]", "{}", NO_SEEDS, NO_NAME])
+@pytest.mark.parametrize(
+    "content", [None, "", "{half", "[1]", "{}", *(json.dumps(WHOLE | wrong) for wrong in WRONG)]
+)
 def test_a_directory_that_is_no_run(tmp_path, content):
     if content is not None:
         (tmp_path / CONFIG).write_text(content)
@@ -101,8 +103,9 @@ def test_a_directory_that_is_no_run(tmp_path, content):
         read_config(tmp_path)
     assert "\n" not in str(caught.value)
     assert alone_on(tmp_path) is None
-    (tmp_path / CONFIG).write_text(json.dumps(WHOLE))
-    assert alone_on(tmp_path) == "probe/value"
+    for sweep, name in ({}, None), ({"sweep": []}, "probe/value"), ({"sweep": ["a=1,2"]}, None):
+        (tmp_path / CONFIG).write_text(json.dumps(WHOLE | sweep))
+        assert alone_on(tmp_path) == name
 
 
 MEMBERS = population(toys.HParams(rate=[0.5, 0.25], env_params={"bonus": 1.5}), [7, 9])

@@ -579,8 +579,16 @@ def test_a_run_without_its_checkpoints_is_not_begun_again_over_its_results(run, 
     with pytest.raises(UsageError, match=r"has no checkpoint to go on from$"):
         train(AGENT, 10 * UNIT + 2, **options)
     assert (path / "metrics.csv").read_text() == written
-    (path / "result.json").unlink()  # of one that never came to an end nothing is lost
-    assert train(AGENT, 10 * UNIT + 2, **options).steps == 10 * UNIT
+    # Killed, it may never have had one; of one that came so far that it had, more would be lost.
+    (path / "result.json").unlink()
+    with pytest.warns(UserWarning, match="no checkpoint is there yet: from the beginning"):
+        assert train(AGENT, 10 * UNIT + 2, **options).steps == 10 * UNIT
+    often = {"run_dir": tmp_path / "often", "checkpoint_every": UNIT, "log_every": UNIT}
+    train(AGENT, 4 * UNIT, **often)
+    shutil.rmtree(tmp_path / "often" / "checkpoint")
+    (tmp_path / "often" / "result.json").unlink()
+    with pytest.raises(UsageError, match=r"has no checkpoint to go on from$"):
+        train(AGENT, 4 * UNIT, **often, resume=True)
 
 
 @pytest.mark.parametrize(("asked", "kept"), [(None, "all"), (3, 3)])
@@ -630,21 +638,54 @@ def test_a_damaged_checkpoint_is_one_line(run, tmp_path, damage):
                 file.mkdir()  # as root reads what nobody may
     for again in (lambda: train(AGENT, 10 * UNIT + 2, **options), lambda: load(path, agent=AGENT)):
         said = (
-            r"^the checkpoint of iteration 10 (cannot be read|holds another .*damaged).*; without"
+            r"^the checkpoint of iteration 10 (cannot be read|holds another .*damaged).*; "
+            rf"with {path}/checkpoint/10 moved elsewhere, that of 5 is the newest$"
         )
         with pytest.raises(UsageError, match=said):
             again()
     shutil.rmtree(path / "checkpoint" / "10")
     assert train(AGENT, 10 * UNIT + 2, **options).steps == 10 * UNIT
+    if damage == "no metadata":  # of the only one nothing is before
+        shutil.copytree(path / "checkpoint" / "10", tmp_path / "10")
+        shutil.rmtree(path / "checkpoint")
+        shutil.copytree(tmp_path / "10", path / "checkpoint" / "10")
+        for file in (path / "checkpoint").rglob("*METADATA"):
+            file.unlink()
+        with pytest.raises(UsageError, match=r"is damaged$|cannot be read \(.*\)$"):
+            train(AGENT, 10 * UNIT + 2, **options)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        PermissionError(13, "Permission denied"),
+        OSError(116, "Stale file handle"),
+        MemoryError("no room"),
+        jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory"),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+def test_what_is_not_the_checkpoints_fault_does_not_advise_to_do_without_it(
+    run, tmp_path, monkeypatch, error
+):
+    def refused(*_):
+        raise error
+
+    path = shutil.copytree(run[0], tmp_path / "run")
+    from orbax.checkpoint import v1 as ocp
+
+    monkeypatch.setattr(ocp.training.Checkpointer, "load", refused)
+    with pytest.raises(UsageError, match=r"^the checkpoint of iteration 10 cannot .*\)$"):
+        load(path, agent=AGENT)
 
 
 def test_what_cannot_be_read_is_not_said_to_be_written(run, tmp_path, monkeypatch):
     def refused(checkpointer, step):
-        raise checkpoint._damaged(step, PermissionError(13, "Permission denied"))
+        raise checkpoint._unread(checkpointer, step, PermissionError(13, "Permission denied"))
 
     path = shutil.copytree(run[0], tmp_path / "run")
     monkeypatch.setattr(checkpoint, "saved_rows", refused)
-    with pytest.raises(UsageError, match=r"10 cannot be read \(.*Permission denied\); without its"):
+    with pytest.raises(UsageError, match=r"10 cannot be read \(.*Permission denied\)$"):
         train(AGENT, 10 * UNIT + 2, seeds=[4, 2], eval_every=3 * UNIT, eval_episodes=5,
               log_every=2 * UNIT, run_dir=path, resume=True)  # fmt: skip
 
