@@ -203,7 +203,7 @@ def test_clusters_are_recognised(variables, several, monkeypatch):
         ("--devices 2", 4, None),
         ("--distributed", 4, None),
         ("--data_parallel=2", 4, None),
-        ("--env Breakout-MinAtar", 4, None),  # PPO's convolutions gain from a second thread
+        ("--env Breakout-MinAtar", 4, None),  # there PPO gains from a second thread
         ("--resume {lone}", 1, "3"),
         ("--resume {several}", 4, None),
         ("--resume {split}", 4, None),

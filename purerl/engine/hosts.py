@@ -111,7 +111,7 @@ def use_cores(alone_on: str | None = None) -> None:
         return
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     cores = cores or 1
-    # Images are the exception: PPO's convolutions gain from every thread (decision 13).
+    # MinAtar is the exception: there PPO gains from every thread (decision 13).
     alone = alone_on is not None and "MinAtar" not in alone_on
     with contextlib.suppress(RuntimeError):  # JAX is in use already, and keeps what it has
         jax.config.update("jax_num_cpu_devices", 1 if alone else cores)

@@ -150,6 +150,25 @@ def test_the_temperature_rises_where_there_is_too_little_entropy(log_prob, rises
     assert sac.temperature_gradient(jnp.float32(1.0), -1.0) == 0.0
 
 
+def test_no_two_passes_of_an_update_drop_by_one_key():
+    """Nor by one that another pass makes for its critics of its own key."""
+    used = []
+
+    class Seen:
+        def apply(self, params, obs, action, key):
+            used.append(jax.random.key_data(key))
+            used.extend(jax.random.key_data(jax.random.split(key, 3)))
+            return jnp.zeros((2, len(obs)))
+
+    actor, critic = networks()
+    params, target = learner(actor, critic)
+    config, draw, rows = sac.Config(dropout=0.5), draws(4), batch(4)
+    sac.backup(params, target, rows, actor, Seen(), config, draw)
+    sac.critic_loss(params.critics, rows.reward, rows, Seen(), config, draw)
+    sac.actor_loss(params.actor, params, rows.obs, actor, Seen(), config, draw)
+    assert len({tuple(np.asarray(x).tolist()) for x in used}) == len(used) == 12
+
+
 def test_dropout_is_for_learning_only_and_differs_between_critics():
     _, critic = networks(dropout=0.5)
     params = jax.tree.map(lambda x: jnp.repeat(x[:1], 2, 0), critic.init(KEY))  # twice the same
