@@ -36,6 +36,17 @@ def quick(parser: Parser) -> None:
     parser.add_argument("--keep", action="store_true", help="with --quick: write it down as that")
 
 
+def repeats(parser: Parser, default: int) -> None:
+    """Add --repeats: how often each thing is measured."""
+    parser.add_argument("--repeats", type=_positive, default=default, metavar="N")
+
+
+def _positive(text: str) -> int:
+    if not (text.isdecimal() and int(text)):
+        raise argparse.ArgumentTypeError(f"{text!r}: must be a positive number")
+    return int(text)
+
+
 def checkout_has(field: str, given: Path, inside: str) -> None:
     """Raise UsageError unless the directory `given` has the file `inside`."""
     if not (given / inside).is_file():

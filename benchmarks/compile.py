@@ -19,7 +19,7 @@ import jax
 from jax.experimental.compilation_cache import compilation_cache
 
 from benchmarks import subjects
-from benchmarks.arguments import parser, quick, subject
+from benchmarks.arguments import parser, quick, repeats, subject
 from benchmarks.quick import Row, run
 from benchmarks.records import keep, provenance
 from benchmarks.timing import calibration_compile, in_new_process
@@ -88,7 +88,7 @@ def quick_row(agent: str, env: str, cached: bool, repeats: int = 3) -> Row:
 def main(argv: list[str]) -> int:
     flags = parser("compile", __doc__)
     subject(flags)
-    flags.add_argument("--repeats", type=int, default=3)
+    repeats(flags, 3)
     quick(flags)
     given = flags.parse_args(argv)
     if given.quick:

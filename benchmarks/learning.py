@@ -249,6 +249,8 @@ def main(argv: list[str]) -> int:
     given = flags.parse_args(argv)
     if given.study:
         known("study", given.study, STUDIES)
+        if given.quick:
+            raise UsageError(f"study={given.study!r}: has no --quick; give tasks, or neither")
     tasks = STUDIES[given.study] if given.study else QUICK if given.quick else TASKS
     for name in given.tasks:
         known("task", name, tasks)

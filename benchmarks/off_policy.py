@@ -33,7 +33,7 @@ import jax.numpy as jnp
 
 import purerl
 from benchmarks import subjects
-from benchmarks.arguments import checkout_has, known, parser
+from benchmarks.arguments import checkout_has, known, parser, repeats
 from benchmarks.records import ROOT, keep, provenance
 from benchmarks.timing import alternate
 from purerl.agents import dqn, sac
@@ -473,7 +473,7 @@ def main(argv: list[str]) -> int:
     flags.add_argument("--rejax", type=Path, help="a checkout of Rejax to run beside ours")
     flags.add_argument("--only", help="dqn, sac or replay")
     flags.add_argument("--steps", type=int, default=160_000, help="a repeat, over all members")
-    flags.add_argument("--repeats", type=int, default=5)
+    repeats(flags, 5)
     flags.add_argument("--serve", nargs="+", help=argparse.SUPPRESS)
     given = flags.parse_args(argv)
     if given.only:

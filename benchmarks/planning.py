@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import mctx
 
 import purerl
-from benchmarks.arguments import parser
+from benchmarks.arguments import parser, repeats
 from benchmarks.records import keep, provenance
 from benchmarks.timing import alternate
 from purerl.agents import muzero
@@ -85,7 +85,7 @@ def ours(agent: Any):
 
 def main(argv: list[str]) -> int:
     flags = parser("planning", __doc__)
-    flags.add_argument("--repeats", type=int, default=5)
+    repeats(flags, 5)
     given = flags.parse_args(argv)
     env = purerl.make("gymnax/CartPole-v1")
     for num_envs in (32, 256):

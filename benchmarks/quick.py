@@ -19,10 +19,9 @@ catches what is accidentally quadratic.
 import statistics
 import sys
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any, NamedTuple
 
-from benchmarks.records import here, keep, provenance, read
+from benchmarks.records import here, keep, processor, provenance, read
 
 
 class Kind(NamedTuple):
@@ -124,16 +123,6 @@ def judge(name: str, row: Row, committed: Mapping[str, Any] | None, same: bool) 
     return Verdict(name, row, value, value / allowance if kind.higher else value * allowance)
 
 
-def processor() -> str:
-    """Name of the CPU, as far as the system tells."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return "unknown"
-    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
-    return (names or ["unknown"])[0]
-
-
 def baseline(machine: str) -> tuple[str | None, dict[str, Any], bool]:
     """(whose, entries, whether it is this kind of machine) of the committed run to compare with.
 
@@ -184,7 +173,7 @@ def run(command: str, measures: Mapping[str, Callable[[], Row]], keeping: bool) 
             verdict = verdict if again.failed else again
         verdicts.append(verdict)
         if keeping and row.gate is None:
-            about = provenance() | {"processor": processor(), "kind": row.kind}
+            about = provenance() | {"kind": row.kind}
             found = {"value": row.value, "repetitions": row.repetitions}
             keep("quick", name, about | found)
     kind = "the same kind of machine" if same else "another kind of machine"

@@ -26,7 +26,8 @@ import jax
 
 import purerl
 from benchmarks import subjects
-from benchmarks.arguments import known, parser, quick, subject
+from benchmarks.arguments import known, parser, quick, repeats, subject
+from benchmarks.peers.venvs import last_line
 from benchmarks.quick import Row, run
 from benchmarks.records import ROOT, keep, provenance
 from benchmarks.throughput import CONFIG, STEPS, WORK, ours
@@ -72,6 +73,14 @@ def point(
     }
 
 
+def _measured(command: list[str], env: dict[str, str] | None = None) -> dict[str, Any]:
+    """What a process of this module prints last."""
+    done = subprocess.run(command, capture_output=True, text=True, env=env, cwd=ROOT)
+    if done.returncode:
+        raise UsageError(last_line(done.stderr).removeprefix("error: "))
+    return json.loads(done.stdout.splitlines()[-1])
+
+
 def points(pairs: list[tuple[int, int]], given: Any) -> list[dict[str, Any]]:
     """Each (members, devices) in a process of its own."""
     found = []
@@ -80,8 +89,7 @@ def points(pairs: list[tuple[int, int]], given: Any) -> list[dict[str, Any]]:
         words += ["--updates", str(given.updates), "--repeats", str(given.repeats)]
         words += ["--agent", given.agent] if given.agent else []
         words += ["--env", given.env] if given.env else []
-        done = subprocess.run(words, check=True, capture_output=True, text=True, cwd=ROOT)
-        found.append(json.loads(done.stdout.splitlines()[-1]))
+        found.append(_measured(words))
         row = found[-1]
         print(
             f"{row['members']} members, {row['devices']} devices:"
@@ -147,10 +155,7 @@ def forced_sharding(given: Any) -> dict[str, Any]:
     def apart(devices: int, *words: str) -> dict[str, Any]:
         env = os.environ | {"JAX_NUM_CPU_DEVICES": str(devices)}
         command = [*SELF, *words, *repeat]
-        done = subprocess.run(
-            command, check=True, capture_output=True, text=True, env=env, cwd=ROOT
-        )
-        return json.loads(done.stdout.splitlines()[-1])
+        return _measured(command, env)
 
     found = apart(FORCED, "--sharding-here")
     alone = apart(1, "--point", "64", "1")["seconds"]
@@ -209,7 +214,7 @@ def main(argv: list[str]) -> int:
     flags.add_argument("--only", help=", ".join(PARTS))
     flags.add_argument("--most", type=int, default=1024, help="members")
     flags.add_argument("--updates", type=int, default=128, help="iterations a repeat, over members")
-    flags.add_argument("--repeats", type=int, default=5)
+    repeats(flags, 5)
     flags.add_argument("--point", type=int, nargs=2, help=argparse.SUPPRESS)
     flags.add_argument("--sharding-here", action="store_true", help=argparse.SUPPRESS)
     quick(flags)

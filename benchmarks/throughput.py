@@ -25,7 +25,7 @@ import jax.numpy as jnp
 
 import purerl
 from benchmarks import subjects
-from benchmarks.arguments import checkout_has, known, parser, quick, subject
+from benchmarks.arguments import checkout_has, known, parser, quick, repeats, subject
 from benchmarks.quick import Row, run
 from benchmarks.records import keep, provenance
 from benchmarks.timing import alternate, calibration
@@ -236,7 +236,7 @@ def main(argv: list[str]) -> int:
     flags.add_argument("--members", type=int, nargs="+", default=[1, 4, 64])
     flags.add_argument("--updates", type=int, default=64, help="iterations a repeat, over members")
     flags.add_argument("--steps", type=int, default=50_000, help="with --agent: likewise")
-    flags.add_argument("--repeats", type=int, default=5)
+    repeats(flags, 5)
     flags.add_argument("--only", help="throughput or groups")
     quick(flags)
     given = flags.parse_args(argv)

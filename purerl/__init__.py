@@ -14,7 +14,7 @@ from purerl.engine import Result, train  # noqa: E402
 from purerl.engine.load import Loaded, load  # noqa: E402
 from purerl.engine.record import read_metric  # noqa: E402
 from purerl.envs import make, registered  # noqa: E402
-from purerl.errors import UsageError  # noqa: E402
+from purerl.errors import RunError, UsageError  # noqa: E402
 from purerl.sweeps import choice, grid, log_uniform, sample, uniform  # noqa: E402
 from purerl.tuning import tuned  # noqa: E402
 from purerl.version import VERSION as __version__  # noqa: E402
@@ -22,6 +22,7 @@ from purerl.version import VERSION as __version__  # noqa: E402
 __all__ = [
     "Loaded",
     "Result",
+    "RunError",
     "UsageError",
     "__version__",
     "choice",

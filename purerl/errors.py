@@ -1,4 +1,4 @@
-"""The one error a user can cause, and how it is worded."""
+"""What can go wrong for a user, and how it is worded."""
 
 import dataclasses
 import difflib
@@ -13,6 +13,10 @@ class UsageError(ValueError):
 
     Raised before anything compiles. Command lines print it and exit with code 2.
     """
+
+
+class RunError(RuntimeError):
+    """A run that could not go on: one line, saying what is left of it."""
 
 
 def nearest(name: str, allowed: Iterable[str], count: int = 3) -> list[str]:
@@ -54,15 +58,18 @@ def whole(field: str, value: float) -> int:
     raise UsageError(f"{field}={value!r}: must be a whole number")
 
 
-def check_settings(settings: Any) -> None:
-    """Check what a dataclass's types say.
+def check_settings(settings: Any, kind: type) -> None:
+    """Check that settings are of that kind, and what the types of its fields say.
 
-    Literals are among theirs, counts and sizes positive, or as `Annotated[int, least]` says, and
-    numbers finite.
+    Literals are among theirs, switches bool, counts and sizes positive, or as
+    `Annotated[int, least]` says, and numbers finite.
 
     Raises:
       UsageError: naming the field, its value and what is allowed.
     """
+    name = lambda kind: f"{kind.__module__}.{kind.__qualname__}"
+    if not isinstance(settings, kind):
+        raise UsageError(f"config: is {name(type(settings))}; must be {name(kind)}")
     kinds = get_type_hints(type(settings), include_extras=True)
     for field in dataclasses.fields(settings):
         kind, value, least = kinds[field.name], getattr(settings, field.name), 1
@@ -74,8 +81,12 @@ def check_settings(settings: Any) -> None:
         elif kind is int:
             _count(field.name, value, least)
         elif kind == tuple[int, ...]:
+            if not isinstance(value, tuple):
+                raise UsageError(f"{field.name}={value!r}: must be a tuple of ints")
             for size in value:
                 _count(field.name, size, least)
+        elif kind is bool and not isinstance(value, bool):
+            raise UsageError(f"{field.name}={value!r}: must be True or False")
         elif kind is float and not (isinstance(value, int | float) and math.isfinite(value)):
             raise UsageError(f"{field.name}={value!r}: must be a finite number")
 

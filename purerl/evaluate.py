@@ -26,7 +26,7 @@ from purerl.engine.programs import (
 )
 from purerl.engine.record import alone_on
 from purerl.engine.result import swept_values
-from purerl.errors import UsageError, positive
+from purerl.errors import UsageError, positive, whole
 from purerl.flags import command, parse_flags
 from purerl.types import Agent
 
@@ -72,9 +72,9 @@ def evaluate(
       Host arrays [M, E]. Frozen members are evaluated as they were before they were frozen.
 
     Raises:
-      UsageError: no run, no such checkpoint or member, or no episodes.
+      UsageError: no run, no such checkpoint or member, or no whole number of episodes.
     """
-    positive("episodes", episodes)
+    positive("episodes", episodes := whole("episodes", episodes))
     loaded = load(run_dir, step, agent)
     return evaluate_members(loaded, choose_members(loaded, members), episodes)
 
@@ -148,7 +148,7 @@ def _report(loaded: Loaded, members: np.ndarray, found: Evaluation) -> None:
         trained = (np.where(dropped < 0, loaded.step, dropped) * unit)[::each].tolist()
         ranked = rank(swept_values(population), greedy.reshape(-1, each), trained)
         console.print(sweep_table("by configuration", ranked, most=len(ranked)))
-    if not out.all():
+    if np.isfinite(greedy).any():
         best = int(np.nanargmax(greedy))
         seed = loaded.population.seeds[members[best]]
         console.print(

@@ -16,14 +16,14 @@ import numpy as np
 from purerl import envs
 from purerl.analysis import rank
 from purerl.configurations import Group, as_flags, expand
-from purerl.engine import Result, RunError, hosts, population, train
+from purerl.engine import Result, hosts, population, train
 from purerl.engine.directory import note, prepare, quoted
 from purerl.engine.display import say, show_sweep
 from purerl.engine.record import CONFIG, alone_on, describe, read_config
 from purerl.engine.report import combine, together
 from purerl.engine.train import planned
 from purerl.envs import Environment
-from purerl.errors import UsageError, nearest
+from purerl.errors import RunError, UsageError, nearest
 from purerl.flags import (
     FLAGS,
     INTERRUPTED,

@@ -20,6 +20,7 @@ from purerl.envs import pgx
 from purerl.envs.matches import Opponent
 from purerl.errors import UsageError, nearest
 from purerl.presets import TOTAL_STEPS, preset
+from purerl.tuning import OF_ENV
 
 USAGE_ERROR, RUN_ERROR, INTERRUPTED = 2, 1, 130  # exit codes
 
@@ -180,8 +181,8 @@ def of_preset(
     names = [f.name for f in dataclasses.fields(FLAGS[suite])]
     run = FLAGS[suite](**({"env": name, "total_steps": TOTAL_STEPS} | of(names)))
     kwargs = env_kwargs(run)
-    for flag in ("backend", "episode_length", "action_repeat", "opponent"):
-        if flag in kwargs and (given := flag_value(argv, f"--{flag.replace('_', '-')}")):
+    for flag in OF_ENV:
+        if flag in names and (given := flag_value(argv, f"--{flag.replace('_', '-')}")):
             number = flag in ("episode_length", "action_repeat")
             if given.isdigit() or not number:  # what is no number is refused with the other flags
                 kwargs[flag] = int(given) if number else given

@@ -233,9 +233,11 @@ PRESETS: dict[str, dict[str, dict[str, Any]]] = {
         "brax/inverted_pendulum": {"action_repeat": 2, "horizon": 30},
     },
     "pets": {
+        # Two evaluations cost more than learning: one at the end.
         "*": {
-            "model": "learned", "total_steps": 20_000, "num_envs": 1, "num_rounds": 4,
-            "num_updates": 200, "hidden_sizes": (64, 64), "population": 64, "elites": 8,
+            "eval_every": 0, "model": "learned", "total_steps": 20_000, "num_envs": 1,
+            "num_rounds": 4, "num_updates": 200, "hidden_sizes": (64, 64), "population": 64,
+            "elites": 8,
         },
         "gymnax/Pendulum-v1": {"total_steps": 2_000},
     },

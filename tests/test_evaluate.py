@@ -118,6 +118,12 @@ def test_frozen_members_do_not_count(trained, capsys):
     assert " 3 │" in printed  # the column of seeds
 
 
+def test_there_is_no_best_of_members_without_a_return(trained, capsys):
+    loaded, nothing = load(trained.run_dir), np.full_like(trained.evaluation.greedy, np.nan)
+    _report(loaded, np.arange(4), trained.evaluation._replace(greedy=nothing))
+    assert "best member" not in capsys.readouterr().out
+
+
 def test_members_that_halving_dropped_are_evaluated_as_they_were_then(tmp_path, capsys):
     agent = ppo.make(purerl.make("gymnax/CartPole-v1"), CONFIG)
     hparams = agent.hparams._replace(learning_rate=np.array([1e-4, 1e-3, 3e-3, 1e-2]))

@@ -153,6 +153,15 @@ def test_the_environment_chooses_the_preset_and_flags_override_it():
     )
 
 
+def test_only_the_environment_that_is_asked_for_is_made(monkeypatch):
+    made, make = [], purerl.envs.make
+    keep = lambda name, **kwargs: made.append(kwargs["backend"]) or make(name, **kwargs)
+    monkeypatch.setattr(purerl.envs, "make", keep)
+    flags = ["--env", "inverted_pendulum", "--backend", "generalized"]
+    parse(ppo, "brax", "brax/inverted_pendulum", flags)
+    assert set(made) == {"generalized"}
+
+
 def test_a_variant_is_its_algorithm_with_other_settings():
     flags = lambda *argv, **kwargs: parse(dqn, "gymnax", "gymnax/CartPole-v1", [*argv], **kwargs)
     plain, rainbow = flags(), flags(variant="rainbow")

@@ -202,7 +202,7 @@ def _make(env: Environment, config: Config, network: Network | None) -> Agent:
 
 def check(env: Environment, config: Config) -> None:
     """Raise UsageError for a setting that cannot be."""
-    check_settings(config)
+    check_settings(config, Config)
     if not isinstance(env, Match):
         raise UsageError(f"env={env.name!r}: AlphaZero needs the rules of a game, as game/hex has")
     check_torso(config.torso, env.game.observation_space)

@@ -247,6 +247,6 @@ def _make(env: Environment, config: Config) -> Agent:
 
 def check(env: Environment, config: Config) -> None:
     """Raise UsageError for a setting that cannot be."""
-    check_settings(config)
+    check_settings(config, Config)
     check_actions(env.name, env.action_space, "DDPG")
     check_replay(config, config.n_step)

@@ -406,7 +406,7 @@ def _make(env: Environment, config: Config) -> Agent:
 
 def check(env: Environment, config: Config) -> None:
     """Raise UsageError for a setting that cannot be."""
-    check_settings(config)
+    check_settings(config, Config)
     check_actions(env.name, env.action_space, "MPC")
     if config.elites > config.population:
         raise UsageError(f"elites={config.elites}: must be at most population={config.population}")

@@ -55,7 +55,7 @@ class HParams(NamedTuple):
     discount: Share = 0.99  # weight of the next step's value, gamma
     gae_lambda: Share = 0.95  # trace decay of generalised advantage estimation
     clip_eps: Magnitude = 0.2  # the probability ratio counts up to 1 +- this
-    value_coef: float = 0.5  # weight of the value loss
+    value_coef: Magnitude = 0.5  # weight of the value loss
     entropy_coef: float = 0.01  # weight of the entropy bonus
     max_grad_norm: Magnitude = 0.5  # gradients are scaled down to at most this global norm
     target_kl: Magnitude = float("inf")  # past this, the iteration's remaining updates are skipped
@@ -294,7 +294,7 @@ def _make(env: Environment, config: Config, policy: Policy | None) -> Agent:
 
 def check(env: Environment, config: Config) -> None:
     """Raise UsageError for a setting that cannot be."""
-    check_settings(config)
+    check_settings(config, Config)
     check_torso(config.torso, env.observation_space)
     space = env.action_space
     if isinstance(space, Box) and not np.issubdtype(space.dtype, np.floating):

@@ -184,7 +184,7 @@ def _make(env: Environment, config: Config, q: QFunction | None) -> Agent:
 
 def check(env: Environment, config: Config) -> None:
     """Raise UsageError for a setting that cannot be."""
-    check_settings(config)
+    check_settings(config, Config)
     if not isinstance(env.action_space, Discrete):
         raise UsageError(f"env={env.name!r}: PQN needs discrete actions, not {env.action_space}")
     check_torso(config.torso, env.observation_space)

@@ -3,6 +3,6 @@
 from purerl.engine.population import Population, population
 from purerl.engine.programs import Evaluation, RunState
 from purerl.engine.result import Result
-from purerl.engine.train import RunError, train
+from purerl.engine.train import train
 
-__all__ = ["Evaluation", "Population", "Result", "RunError", "RunState", "population", "train"]
+__all__ = ["Evaluation", "Population", "Result", "RunState", "population", "train"]

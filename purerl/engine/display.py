@@ -56,7 +56,7 @@ class Display:
         _, kwargs = envs.spec(agent.env)
         details = "".join(f", {k}={v}" for k, v in kwargs.items())
         name = algorithm_of(agent).rsplit(".", 1)[-1]
-        resets = getattr(agent.config, "reset_mode", None)  # a game always begins empty
+        resets = getattr(agent.config, "reset_mode", None)  # a game begins by its own rules
         self._lines(
             ("purerl", f"{name} on {agent.env.name}{details}"),
             ("device", _devices(place)),

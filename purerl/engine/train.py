@@ -35,14 +35,10 @@ from purerl.engine.programs import compile_programs, enable_cache, longest_episo
 from purerl.engine.record import CHECKPOINTS, describe, differences, read_config
 from purerl.engine.result import Result, labels
 from purerl.envs import check_params
-from purerl.errors import UsageError, positive, whole
+from purerl.errors import RunError, UsageError, positive, whole
 from purerl.types import Agent
 
 HALVING_GROUPS = 8  # that a shard is cut into, so that dropped members cost nothing
-
-
-class RunError(RuntimeError):
-    """A run that could not go on: one line, saying what is left of it."""
 
 
 class Planned(NamedTuple):

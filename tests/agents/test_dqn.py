@@ -332,6 +332,8 @@ CARTPOLE = "gymnax/CartPole-v1"
         (dqn, CARTPOLE, {"torso": "cnn"}, "torso='cnn': needs observations"),
         (dqn, CARTPOLE, {"capacity": 1e6}, "capacity=1000000.0: must be an int"),
         (dqn, CARTPOLE, {"hidden_sizes": [64, 64]}, "hidden_sizes=[64, 64]: must be a tuple"),
+        (dqn, CARTPOLE, {"hidden_sizes": 64}, "hidden_sizes=64: must be a tuple of ints"),
+        (dqn, CARTPOLE, {"double": "no"}, "double='no': must be True or False"),
         (dqn, CARTPOLE, {"distribution": "gaussian"},
          "distribution='gaussian': must be one of none, categorical, quantile"),
         (pqn, CARTPOLE, {"num_minibatches": 7}, "num_minibatches=7: must divide"),
@@ -342,6 +344,14 @@ def test_settings_that_cannot_be(module, env, settings, said):
         module.make(purerl.make(env), module.Config(**settings))
     assert str(error.value).startswith(said)
     assert "\n" not in str(error.value)
+
+
+def test_another_agent_s_settings_are_one_line():
+    for module, other in ((dqn, pqn), (pqn, dqn)):
+        with pytest.raises(UsageError) as error:
+            module.make(purerl.make(CARTPOLE), other.Config())
+        given, wanted = (f"{m.__name__}.Config" for m in (other, module))
+        assert str(error.value) == f"config: is {given}; must be {wanted}"
 
 
 def test_a_network_of_one_s_own_takes_the_noise():

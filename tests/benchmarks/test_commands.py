@@ -39,8 +39,13 @@ def test_every_command_is_a_module_and_listed(capsys):
         (["off_policy", "--rejax", "purerl"], "src/rejax/algos/__init__.py"),
         (["throughput", "--purejaxrl", "purerl"], "purejaxrl/ppo.py"),
         (["memory", "--quikc"], "--help"),
+        (["learning", "--study", "sac-vs-ddpg", "--quick"], "has no --quick"),
+        (["compile", "--repeats", "0"], "'0': must be a positive number"),
+        (["planning", "--repeats", "-1"], "--repeats"),
+        (["scaling", "--only", "members", "--agent", "dqn", "--env", "Pendulum-v1"],
+         "env='gymnax/Pendulum-v1': DQN needs discrete actions"),
     ],
-)
+)  # fmt: skip
 def test_a_wrong_name_is_one_line_with_the_nearest(words, nearest, capsys):
     assert main(words) == 2
     out, err = capsys.readouterr()

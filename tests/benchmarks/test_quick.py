@@ -7,6 +7,7 @@ import pytest
 from benchmarks import quick, timing
 from benchmarks.quick import KINDS, Row, judge, run
 from benchmarks.records import RESULTS, here, keep, read
+from benchmarks.records import processor as processor_here
 
 COMMANDS = ("throughput", "compile", "memory", "scaling", "learning")
 
@@ -18,7 +19,7 @@ def measured(*values, kind="speed", gate=None):
 
 
 def commit(name, value, processor=None):
-    about = {"processor": processor or quick.processor(), "kind": "speed"}
+    about = {"processor": processor or processor_here(), "kind": "speed"}
     keep("quick", name, about | {"value": value, "repetitions": [value]})
 
 

@@ -17,9 +17,9 @@ import numpy as np
 import pytest
 import toys
 
-from purerl import UsageError
+from purerl import RunError, UsageError
 from purerl.agents import ppo
-from purerl.engine import RunError, checkpoint, cohort, directory, train
+from purerl.engine import checkpoint, cohort, directory, train
 from purerl.engine.checkpoint import Checkpoints
 from purerl.engine.directory import held
 from purerl.engine.display import say
