@@ -67,3 +67,17 @@ def test_returns_lie_in_the_support_of_their_distribution(algorithm, name):
     most = timestep.reward * (1.0 - discount**env.max_episode_steps) / (1.0 - discount)
     assert found["v_min"] <= most <= found["v_max"]
     assert found["v_min"] <= timestep.reward <= found["v_max"]
+
+
+@pytest.mark.parametrize(
+    ("algorithm", "env", "field", "wanted"),
+    [
+        ("ppo", "gymnax/CartPole-v1", "total_steps", 500_000),  # not 1,000,000, as of all
+        ("redq", "gymnax/Pendulum-v1", "learning_starts", 500),  # not 1,000, as of its suite
+        ("rainbow", "gymnax/Breakout-MinAtar", "n_step", 1),  # not 3, as of all
+        ("rainbow", "gymnax/Breakout-MinAtar", "batch_size", 32),  # of dqn, whose variant it is
+        ("rainbow", "gymnax/CartPole-v1", "epsilon_end", 0.0),  # not that of dqn
+    ],
+)
+def test_the_more_specific_setting_wins(algorithm, env, field, wanted):
+    assert preset(algorithm, env)[field] == wanted

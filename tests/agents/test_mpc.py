@@ -166,6 +166,8 @@ def test_the_planner_has_the_environment_s_parameters():
     other, _ = acted(env, config, obs, env_params={"push": -1.0})
     np.testing.assert_allclose(other, -usual, atol=0.02)
     assert (jnp.abs(usual) > 0.1).all()
+    soon, _ = acted(env, config, obs, discount=0.0)  # what an action costs, and nothing later
+    assert (jnp.abs(soon) < 0.1 * jnp.abs(usual)).all()
     agent = mpc.make(env, mpc.Config(**SEARCH))
     swept = agent.hparams._replace(env_params={"push": 0.5}, discount=0.7)
     start = agent.init(KEY, swept._replace(discount=0.9))

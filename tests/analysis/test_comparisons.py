@@ -63,6 +63,21 @@ def test_interval_of_an_improvement_covers_the_truth():
     assert 0.85 < covered < 0.995
 
 
+@pytest.mark.parametrize("level", [0.5, 0.95])
+def test_intervals_are_of_the_level_that_is_asked_for(level):
+    """Against a bootstrap by loop."""
+    rng = np.random.default_rng(3)
+    x, y = rng.normal(size=(2, 20))
+    drawn = lambda scores: scores[rng.integers(0, 20, (4000, 20))]
+    ends = np.array([0.5 - level / 2, 0.5 + level / 2])
+    wins = [(a[:, None] > b).mean() for a, b in zip(drawn(x), drawn(y), strict=True)]
+    found = probability_of_improvement(x, y, level=level)
+    np.testing.assert_allclose((found.low, found.high), np.quantile(wins, ends), atol=0.015)
+    profile = performance_profile(x, np.array([0.0]), level=level)
+    above = np.quantile((drawn(x) > 0).mean(1), ends)
+    np.testing.assert_allclose((profile.low[0], profile.high[0]), above, atol=0.03)
+
+
 def test_counts_are_those_of_drawing_with_replacement():
     counts = resampled(np.random.default_rng(0), 4000, 6, 2)
     assert counts.shape == (4000, 6, 2)

@@ -232,6 +232,25 @@ def test_each_evaluation_draws_its_own_episodes():
     assert changed(first, later)
 
 
+def test_evaluation_remembers_what_the_policy_does():
+    """Greedy and sampled, each its own: what is carried is the time, and 1 more where sampled."""
+
+    def act(key, learner, carry, obs, greedy):
+        return (carry + (not greedy)) % 3, carry + 1
+
+    agent = dataclasses.replace(toys.make(), act=act, initial_carry=lambda n: jnp.zeros(n, int))
+    member_keys, hparams = start(agent, MEMBERS)
+    learner = jax.jit(init_program(agent, MEMBERS, MEMBERS))(member_keys, hparams).train.learner
+    program = jax.jit(evaluate_program(agent, MEMBERS, EPISODES, 12))
+    found = program(learner, member_keys, hparams, jnp.int32(0))
+    for returns, lengths, first in (
+        (found.greedy, found.greedy_length, 0),
+        (found.sampled, found.sampled_length, 1),
+    ):
+        wanted = [sum(1 + 10 * ((first + t) % 3) for t in range(int(n))) for n in np.ravel(lengths)]
+        np.testing.assert_array_equal(np.ravel(returns), wanted)
+
+
 def test_evaluation_uses_the_members_environment():
     found = evaluate(12, hparams=toys.HParams(env_params={"bonus": 2.0}))
     np.testing.assert_allclose(found.greedy, 3.0 * found.greedy_length)

@@ -154,6 +154,25 @@ def test_a_residual_network_keeps_the_size_of_the_board_and_sees_its_border():
         assert np.abs(difference).max() > 1e-3, cell
 
 
+def test_a_residual_block_adds_to_what_it_is_given():
+    """Blocks that add nothing leave the first convolution and the dense layers."""
+    module, board = ResNet((8,)), jax.random.normal(KEY, (4, 3, 3, 2))
+    params = dict(module.init(KEY, board)["params"])
+    first = {k: params[k] for k in ("Dense_0", "LayerNorm_0", "MLP_0")}
+    for block in (2, 4):  # the last convolution of each
+        params[f"LayerNorm_{block}"] = jax.tree.map(jnp.zeros_like, params[f"LayerNorm_{block}"])
+    padded = jnp.pad(board, ((0, 0), (1, 1), (1, 1), (0, 0)))
+    first = jax.tree.map(np.asarray, first)
+    x = np.asarray(patches(padded, 3)) @ first["Dense_0"]["kernel"] + first["Dense_0"]["bias"]
+    mean, variance = x.mean(-1, keepdims=True), x.var(-1, keepdims=True)
+    x = np.maximum((x - mean) / np.sqrt(variance + 1e-6), 0.0)
+    dense = first["MLP_0"]["Dense_0"]
+    wanted = np.maximum(x.reshape(4, -1) @ dense["kernel"] + dense["bias"], 0.0)
+    found = module.apply({"params": params}, board)
+    np.testing.assert_allclose(found, wanted, rtol=1e-4, atol=1e-4)
+    assert wanted.std(0).max() > 0.1
+
+
 @pytest.mark.parametrize(
     ("torso", "shape", "said"),
     [

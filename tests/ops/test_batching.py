@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import scipy.stats
 
-from purerl.ops.batching import pack, shuffles, where_row
+from purerl.ops.batching import pack, shuffles, split, strided, where_row
 
 pytestmark = pytest.mark.usefixtures("strict_ranks")
 
@@ -34,6 +34,17 @@ def same(x, y):
     for a, b in zip(jax.tree.leaves(x), jax.tree.leaves(y), strict=True):
         assert a.dtype == b.dtype
         np.testing.assert_array_equal(a, b)
+
+
+def test_every_row_is_in_one_batch():
+    """Neighbours together, or of every stratum some."""
+    rows = {"a": jnp.arange(12), "b": jnp.arange(24).reshape(12, 2)}
+    for found, wanted in (
+        (split(rows, 3), [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9, 10, 11]]),
+        (strided(rows, 3), [[0, 3, 6, 9], [1, 4, 7, 10], [2, 5, 8, 11]]),
+    ):
+        np.testing.assert_array_equal(found["a"], wanted)
+        np.testing.assert_array_equal(found["b"][..., 0], 2 * np.array(wanted))
 
 
 def test_one_array_a_dtype():

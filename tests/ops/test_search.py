@@ -79,6 +79,31 @@ def test_a_gumbel_search_improves_the_policy_in_every_state(simulations):
     assert (improved.mean(0) >= value - 1e-3).all()
 
 
+def test_a_search_considers_as_many_actions_and_looks_as_deep_as_asked():
+    """The reward is for the action of the least prior; then for what comes at the third step."""
+    logits = jnp.linspace(1.0, 0.0, 8)[None]
+    root = logits, jnp.zeros(1), jnp.zeros(1, jnp.int32)
+
+    def found(pays, **settings):
+        def recurrent(params, key, action, depth):
+            out = mctx.RecurrentFnOutput(
+                reward=pays(action, depth), discount=jnp.ones(1), prior_logits=logits,
+                value=jnp.zeros(1),
+            )  # fmt: skip
+            return out, depth + 1
+
+        return jax.jit(
+            lambda: plan((), KEY, root, recurrent, explore=False, num_simulations=32, **settings)
+        )()
+
+    last = lambda action, depth: 9.0 * ((action == 7) & (depth == 0))
+    assert found(last, considered=2).action[0] != 7
+    assert found(last, considered=8).action[0] == 7
+    third = lambda action, depth: 1.0 * (depth == 2)
+    assert found(third, max_depth=2).value[0] == 0
+    assert found(third, max_depth=4).value[0] > 0
+
+
 def test_puct_explores_unless_told_otherwise():
     def recurrent(params, key, action, state):
         zero = jnp.zeros(len(action))

@@ -45,6 +45,15 @@ def test_updates_keep_every_sum(envs, length):
     assert tree.levels[-1].shape[1] <= BRANCHES
 
 
+def test_the_first_choice_of_each_draw_is_in_a_stratum_of_its_own():
+    found = priorities.numbers(jax.random.key(0), priorities.init(2, 64), (3, 128))
+    strata = np.floor(np.asarray(found[:, 0]) * 128)
+    np.testing.assert_array_equal(strata, np.broadcast_to(np.arange(128), (3, 128)))
+    others = np.asarray(found[:, 1:])
+    assert 0.0 <= others.min() < 0.1
+    assert 0.9 < others.max() < 1.0
+
+
 @pytest.mark.parametrize("block", [1, 4, 20])
 @pytest.mark.parametrize("lookahead", [0, 1, 3])
 @pytest.mark.parametrize("length", [20, 140])
