@@ -19,6 +19,7 @@ import purerl
 from purerl.agents import alphazero, ddpg, dqn, muzero, ppo, pqn, sac, sac_discrete, td3
 from purerl.envs import TimeStep
 from purerl.networks import Network, critics, q_function, tanh_normal_actor
+from purerl.ops import statistics
 from purerl.replay import Index, Transitions, ring
 from purerl.spaces import Box, Discrete
 from purerl.types import Clock
@@ -218,6 +219,62 @@ def test_n_steps_are_learnt_from_and_no_draw_runs_over_the_head(module, monkeypa
     state = jax.eval_shape(agent.init, KEY, hparams)
     jax.eval_shape(agent.update, KEY, state, hparams, Clock(jnp.int32(0), jnp.int32(9)))
     assert set(drawn) == set(summed) == {3}
+
+
+MEAN, DEVIATION = jnp.array([0.5, -0.3, 1.0]), jnp.array([0.5, 2.0, 3.0])
+
+
+class Normal:
+    """An environment that shows (obs - MEAN) / DEVIATION."""
+
+    def __init__(self, env):
+        self.env, self.action_space, self.params = env, env.action_space, env.params
+        self.name, self.max_episode_steps = "test/normal", env.max_episode_steps
+        self.observation_space = Box.of(-jnp.inf, jnp.inf, env.observation_space.shape)
+
+    def reset(self, key, params={}):
+        state, obs = self.env.reset(key, params)
+        return state, (obs - MEAN) / DEVIATION
+
+    def step(self, key, state, action, params={}):
+        state, timestep = self.env.step(key, state, action, params)
+        return state, timestep._replace(obs=(timestep.obs - MEAN) / DEVIATION)
+
+
+@pytest.mark.parametrize("module", [ppo, sac, td3])
+def test_everything_that_learns_sees_normalised_observations(module):
+    """Acting, learning, and what follows an iteration's last step or a cut: as if shown so."""
+    env = purerl.make(PENDULUM, max_steps_in_episode=3)
+    settings = ROLLOUT if module is ppo else REPLAY
+    learners = []
+    for world, normalize in ((env, True), (Normal(env), False)):
+        agent = module.make(world, module.Config(**settings, normalize_obs=normalize))
+        state, update = agent.init(KEY, agent.hparams), jax.jit(agent.update)
+        if normalize:  # too many were seen for a few more to count
+            stats = statistics.Running(MEAN, DEVIATION**2, jnp.float32(2**40))
+            state = state._replace(learner=dataclasses.replace(state.learner, obs_stats=stats))
+        before = state.learner.params
+        for i in range(FIRST + 2):
+            clock = Clock(jnp.int32(i), jnp.int32(100))
+            state, _ = update(jax.random.fold_in(KEY, i), state, agent.hparams, clock)
+        learners.append(state.learner.params)
+    flat = lambda tree: jax.flatten_util.ravel_pytree(tree)[0]
+    learnt = np.abs(flat(learners[0]) - flat(before)).max()
+    np.testing.assert_allclose(flat(learners[0]), flat(learners[1]), atol=0.05 * learnt)
+
+
+def test_sac_counts_what_it_lives_among_what_was_seen():
+    agent = sac.make(purerl.make(PENDULUM), sac.Config(**REPLAY, normalize_obs=True))
+    state, update = agent.init(KEY, agent.hparams), jax.jit(agent.update)
+    for i in range(3):
+        clock = Clock(jnp.int32(i), jnp.int32(100))
+        state, _ = update(jax.random.fold_in(KEY, i), state, agent.hparams, clock)
+    env, slot = (jnp.asarray(x.ravel()) for x in np.meshgrid(np.arange(2), np.arange(3)))
+    lived = ring.sequences(state.actor.replay, Index(env, slot), 1).obs[:, 0]
+    stats = state.learner.obs_stats
+    assert stats.count == 6
+    np.testing.assert_allclose(stats.mean, lived.mean(0), rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(stats.variance, lived.var(0), rtol=1e-3, atol=1e-5)
 
 
 @pytest.mark.parametrize("module", TOLD, ids=lambda m: m.__name__)

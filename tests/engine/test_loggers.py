@@ -10,8 +10,9 @@ import toys
 
 from purerl import UsageError
 from purerl.analysis import iqm
-from purerl.engine import train
+from purerl.engine import cohort, train
 from purerl.engine.loggers import LOGGERS, Careful, open_logger
+from purerl.engine.record import METRICS
 
 VALUES = {
     "loss/total": np.array([1.0, 2.0, 3.0, 400.0]),
@@ -149,7 +150,7 @@ def test_a_missing_package_is_one_line(tmp_path, monkeypatch, name, package):
 
 
 def test_a_run_is_logged_and_closed(tmp_path, monkeypatch):
-    """All rows of metrics.csv arrive, and close comes last, also after a fault."""
+    """All rows of metrics.csv arrive, and close comes last."""
     fake = FakeWandb()
     monkeypatch.setitem(sys.modules, "wandb", fake)
     agent = toys.make()
@@ -159,6 +160,21 @@ def test_a_run_is_logged_and_closed(tmp_path, monkeypatch):
     assert [entry[1] for entry in fake.told[1:-1]][-1] == 4 * unit
     assert "eval/return" in fake.told[-2][2]
     assert fake.told[0][1]["config"]["total_steps"] == 4 * unit
+    rows = (tmp_path / "run" / METRICS).read_text().splitlines()[1:]
+    assert {entry[1] for entry in fake.told[1:-1]} == {int(row.split(",")[0]) for row in rows}
+
+
+def test_a_logger_is_closed_after_a_fault(tmp_path, monkeypatch):
+    fake = FakeWandb()
+    monkeypatch.setitem(sys.modules, "wandb", fake)
+
+    def fails(*_):
+        raise KeyError("of nobody's")
+
+    monkeypatch.setattr(cohort.Cohort, "advance", fails)
+    with pytest.raises(KeyError):
+        train(toys.make(), 100, run_dir=tmp_path / "run", loggers=["wandb"])
+    assert [entry[0] for entry in fake.told] == ["init", "finish"]
 
 
 def test_a_logger_of_one_s_own_gets_every_member_and_needs_no_directory():
